@@ -1,0 +1,142 @@
+"""What travels between the folders: shapes, small dataclasses and the Protocols of the seams.
+
+Letters in every shape of the project:
+
+    b  images (batch)            k  patches kept by a mask       n  texts
+    l  patches, l = gh * gw      d  width of a token             c  classes
+    h w  pixels                  e  width of an embedding        s  text tokens
+
+A method of the literature implements one Protocol in one file and knows nothing else of patchclip.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int64
+from PIL import Image
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One image with its captions, as a data source yields it."""
+
+    image: Image.Image
+    captions: tuple[str, ...]
+    key: str
+
+
+@dataclass(frozen=True)
+class BadSample:
+    """One sample that was skipped, and why."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch: pixels [b,3,h,w] float32, tokens [b,s] int64, keys in order, samples skipped."""
+
+    pixels: Tensor
+    tokens: Tensor
+    keys: tuple[str, ...]
+    bad: tuple[BadSample, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Patch features [b,l,e] and their (gh, gw) grid, row by row: patch i lies at (i // gw, i % gw)."""
+
+    features: Float[Tensor, "b l e"]
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Unit-length image [b,e] and text [n,e] embeddings; text j describes image `image_of_text[j]`."""
+
+    image: Float[Tensor, "b e"]
+    text: Float[Tensor, "n e"]
+    image_of_text: Int64[Tensor, "n"]
+
+
+@dataclass(frozen=True)
+class ClipStats:
+    """What a gradient clipper did: norm before, threshold, share of parameters scaled (0-d tensors)."""
+
+    norm: Tensor
+    threshold: Tensor
+    clipped_share: Tensor
+
+
+@runtime_checkable
+class Masker(Protocol):
+    """Chooses which patches are seen. It returns indices only; gathering happens in models/masked.py."""
+
+    def kept(self, patches: int, progress: float) -> int:
+        """Patches kept of `patches` at `progress` in [0, 1]: the same on every rank, whatever the batch."""
+        ...
+
+    def select(
+        self,
+        pixels: Float[Tensor, "b 3 h w"],
+        tokens: Float[Tensor, "b l d"],
+        progress: float,
+        generator: torch.Generator,
+    ) -> Int64[Tensor, "b k"]:
+        """Indices of the kept patches, ascending, without repeats. All randomness is the generator's."""
+        ...
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """A contrastive objective on unit-length embeddings; the returned terms sum to the loss."""
+
+    def __call__(
+        self,
+        image: Float[Tensor, "b e"],
+        text: Float[Tensor, "b e"],
+        logit_scale: Tensor,
+        logit_bias: Tensor | None = None,
+        **extras: Any,
+    ) -> dict[str, Tensor]: ...
+
+
+@runtime_checkable
+class GradClipper(Protocol):
+    """Limits gradients in place, between backward and the optimizer step, on unscaled gradients."""
+
+    def __call__(self, named_parameters: Iterable[tuple[str, nn.Parameter]]) -> ClipStats: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Encoder(Protocol):
+    """A trained CLIP as every suite and application sees it (see models/towers.py)."""
+
+    name: str
+    preprocess: Callable[[Image.Image], Tensor]
+    tokenizer: Callable[[list[str]], Tensor]
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def encode_image(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b e"]:
+        """Unit-length image embeddings."""
+        ...
+
+    def encode_text(self, tokens: Int64[Tensor, "n s"]) -> Float[Tensor, "n e"]:
+        """Unit-length text embeddings."""
+        ...
+
+    def patch_features(self, pixels: Float[Tensor, "b 3 h w"]) -> Patches:
+        """Unit-length patch embeddings in the space of the text embeddings."""
+        ...
