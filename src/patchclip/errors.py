@@ -29,3 +29,11 @@ class TowerError(PatchclipError, TypeError):
 
 class TrainingError(PatchclipError, RuntimeError):
     """Training that cannot go on, for instance because the loss stays non-finite."""
+
+
+class Interrupted(PatchclipError):
+    """Training was asked to stop; everything is saved. `exit_code` is 128 + the signal's number."""
+
+    def __init__(self, message: str, exit_code: int = 130) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

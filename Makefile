@@ -1,0 +1,65 @@
+# make demo   set up, train a small CLIP with PGS masking on the shipped pairs, write runs/demo/report.html
+# make test   set up with the development tools, run the whole suite
+# make lint   ruff and mypy
+# make clean  remove what was set up and built; runs/ stays
+#
+# Everything is installed into .venv. Another Python:      make demo PYTHON=/path/to/python3.12
+# Without an NVIDIA GPU a smaller torch will do:           make demo PIP_FLAGS='--extra-index-url https://download.pytorch.org/whl/cpu'
+
+PYTHON ?=
+PIP_FLAGS ?=
+TEST_FLAGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS)
+WORKERS := $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -le 8 ] && echo "$$n" || echo 8)
+
+.DELETE_ON_ERROR:
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m patchclip train --resume --config configs/demo.yaml
+
+test: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(TEST_FLAGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps are written last: a set-up that was interrupted is done again.
+$(VENV)/.installed-dev: pyproject.toml $(VENV)/.installed
+	$(PIP) -e '.[dev]'
+	touch $@
+
+$(VENV)/.installed: pyproject.toml $(VENV)/.created
+	$(PIP) -e .
+	touch $@
+
+# A .venv that is there and works is kept.
+$(VENV)/.created:
+	@if $(BIN)/python -m pip --version >/dev/null 2>&1; then exit 0; fi; \
+	found=; \
+	for candidate in $(if $(PYTHON),'$(PYTHON)',python3.12 python3.11 python3.10 python3.13 python3 python); do \
+	    if "$$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; \
+	    then found=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	    echo "patchclip needs Python 3.10 to 3.13, $(if $(PYTHON),and $(PYTHON) is not one,and none was found)." >&2; \
+	    echo "Install one (Debian, Ubuntu: sudo apt install python3 python3-venv) or name it: make PYTHON=/path/to/python3.12" >&2; \
+	    exit 1; \
+	fi; \
+	if ! "$$found" -c 'import ensurepip, venv' 2>/dev/null; then \
+	    version=$$("$$found" -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	    echo "$$found cannot make a virtual environment. Debian, Ubuntu: sudo apt install python$$version-venv" >&2; \
+	    exit 1; \
+	fi; \
+	echo "setting up $(VENV) with $$found"; \
+	"$$found" -m venv --clear $(VENV)
+	@touch $@

@@ -1,0 +1,232 @@
+# ruff: noqa: RUF009 (`_key` and `_method` are dataclasses.field with a line of text)
+"""Typed configuration of a training run: every key, its default and what it means.
+
+A run is a `TrainConfig`; `patchclip train --help` prints the fields below. How files and overrides become one
+stands in `_config_file.py`, the ranges of the values in `_config_rules.py`.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from patchclip import _config_file, registry
+from patchclip._config_rules import check_values, flatten
+from patchclip.errors import ConfigError
+
+
+def _key(default: Any, text: str) -> Any:
+    """One key: its default value, or the type that makes it, and the line printed by `--help`."""
+    if isinstance(default, type):
+        return field(default_factory=default, metadata={"text": text})
+    return field(default=default, metadata={"text": text})
+
+
+def _method(key: str, name: str, text: str) -> Any:
+    return field(default_factory=lambda: {key: name}, metadata={"text": text})
+
+
+@dataclass
+class DataConfig:
+    """Where image-text pairs come from."""
+
+    pairs: Any = _key("samples", "'samples', tar shards, csv/tsv/parquet, a folder, 'hf:NAME'; or a list")
+    caption: str = _key("random", "which caption of an image: random (one an epoch, seeded) or first")
+    image_column: str = _key("image", "column of the image or its path (csv, tsv, parquet, hf)")
+    caption_column: str = _key("caption", "column of the caption")
+    separator: str | None = _key(None, "splits one caption cell into several captions")
+    split: str = _key("train", "split of a Hugging Face data set")
+    augment: str = _key("open_clip", "image augmentation: open_clip, light or none")
+    workers: int = _key(0, "loader processes a rank; 0 loads in the training process")
+    max_bad_share: float = _key(0.05, "share of unreadable samples above which training stops")
+
+
+@dataclass
+class ModelConfig:
+    """The CLIP that is trained."""
+
+    name: str = _key("ViT-Ti-16", "an open_clip model name, or one of `patchclip list models`")
+    pretrained: str | None = _key(None, "weights to start from: a path or an open_clip tag")
+    image_size: int | None = _key(None, "pixels a side; null takes the model's own")
+    context_length: int | None = _key(None, "text tokens; null takes the model's own")
+    overrides: dict[str, Any] = _key(dict, "merged into open_clip's model config (vision_cfg, text_cfg, ...)")
+
+
+@dataclass
+class OptimConfig:
+    """AdamW with linear warm-up and cosine decay."""
+
+    lr: float = _key(1e-3, "peak learning rate")
+    beta1: float = _key(0.9, "decay of the gradient's mean")
+    beta2: float = _key(0.98, "decay of the gradient's square")
+    eps: float = _key(1e-6, "AdamW's epsilon")
+    weight_decay: float = _key(0.2, "decay of weight matrices; gains, biases and the temperature have none")
+    warmup_steps: int = _key(500, "steps of linear warm-up")
+    min_lr: float = _key(0.0, "learning rate at the end of the cosine")
+
+
+@dataclass
+class LoopConfig:
+    """The training loop."""
+
+    epochs: int = _key(30, "passes over the pairs")
+    max_steps: int | None = _key(None, "ends training earlier, after this many optimizer steps")
+    batch_size: int = _key(256, "pairs a step over all ranks: the contrastive batch")
+    micro_batch: int | None = _key(None, "pairs in memory at once; the loss stays that of the whole batch")
+    precision: str = _key("fp32", "fp32, bf16 or fp16")
+    seed: int = _key(0, "seed of the weights, the data order, the captions and the masks")
+    unmasked_share: float = _key(0.0, "last share of the steps trained without a mask")
+    ema: float = _key(0.0, "decay of averaged weights; 0 is off")
+    grad_checkpointing: bool = _key(False, "recompute activations to save memory")
+    log_every: int = _key(10, "steps between two lines of metrics.jsonl")
+    device: str = _key("auto", "auto, cpu, cuda or cuda:N")
+    threads: int | None = _key(None, "CPU threads; null leaves torch's choice")
+    max_bad_steps: int = _key(20, "non-finite steps in a row after which training stops")
+
+
+@dataclass
+class EvalConfig:
+    """Zero-shot evaluation during and after training."""
+
+    root: str = _key("samples", "folder of data sets in clip_benchmark's layout, or 'samples'")
+    datasets: list[str] | None = _key(None, "data sets under the root; null takes all, [] none")
+    every: int = _key(0, "steps between evaluations; 0 evaluates only at the end")
+    batch_size: int = _key(128, "images or texts encoded at once")
+
+
+@dataclass
+class CheckpointConfig:
+    """When training saves."""
+
+    every: int = _key(200, "steps between checkpoints")
+    keep: int = _key(2, "checkpoints kept; older ones are deleted")
+
+
+@dataclass
+class TrackingConfig:
+    """Where metrics go besides metrics.jsonl."""
+
+    tensorboard: bool = _key(True, "write TensorBoard events into the run folder")
+    wandb: str | None = _key(None, "Weights & Biases project; needs patchclip[wandb]")
+
+
+@dataclass
+class TrainConfig:
+    """Everything that decides a training run."""
+
+    data: DataConfig = _key(DataConfig, "")
+    model: ModelConfig = _key(ModelConfig, "")
+    masking: dict[str, Any] = _method(
+        "name", "pgs", "masker; options beside it: see `patchclip show masking/NAME`"
+    )
+    loss: dict[str, Any] = _method(
+        "name", "clip", "loss; options beside it: see `patchclip show losses/NAME`"
+    )
+    stability: dict[str, Any] = _method(
+        "clip", "none", "gradient clipper; options beside it: see `patchclip show stability/NAME`"
+    )
+    optim: OptimConfig = _key(OptimConfig, "")
+    train: LoopConfig = _key(LoopConfig, "")
+    eval: EvalConfig = _key(EvalConfig, "")
+    checkpoint: CheckpointConfig = _key(CheckpointConfig, "")
+    tracking: TrackingConfig = _key(TrackingConfig, "")
+    output: str = _key("runs/train", "run folder")
+
+
+METHODS: dict[str, tuple[str, str]] = {
+    "masking": ("masking", "name"),
+    "loss": ("losses", "name"),
+    "stability": ("stability", "clip"),
+}
+"""Section of the configuration -> the registry family it chooses from, and the key that holds the name."""
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read a run's configuration: defaults, then the file, then the overrides.
+
+    Where an override chooses another method (`masking.name=random`), options of the file that the new method
+    does not know are dropped with a warning; unknown options among the overrides are errors.
+
+    Args:
+        path: a YAML file, the name of a shipped recipe (`demo`), or None for the defaults.
+        overrides: `key.path=value` strings; values are YAML (`masking.mask_ratio=[0.3,0.5]`).
+
+    Returns:
+        A validated configuration.
+
+    Raises:
+        ConfigError: if a file, key, name, type or value is wrong; the message says where and what would do.
+    """
+    tree, origin = ({}, "") if path is None else _config_file.read(path)
+    _config_file.check_keys(tree, TrainConfig, origin)
+    given = _config_file.parse_overrides(overrides, TrainConfig)
+    defaults = config_to_dict(TrainConfig())
+    for section, (family, key) in METHODS.items():
+        _config_file.drop_stale(tree, given, section, (family, key, defaults[section][key]))
+    config = _config_file.typed(TrainConfig, tree, given)
+    validate(config)
+    return config
+
+
+def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
+    """The configuration that `config_to_dict` gave, validated; missing keys take their defaults."""
+    tree = dict(values)
+    _config_file.check_keys(tree, TrainConfig)
+    config = _config_file.typed(TrainConfig, tree)
+    validate(config)
+    return config
+
+
+def config_to_dict(config: TrainConfig) -> dict[str, Any]:
+    """A configuration as plain nested dicts and lists."""
+    return _plain(dataclasses.asdict(config))
+
+
+def save_config(config: TrainConfig, path: str | Path) -> None:
+    """Write a configuration as YAML that `load_config` reads back; the file appears whole or not at all."""
+    _config_file.write(config_to_dict(config), Path(path))
+
+
+def validate(config: TrainConfig) -> None:
+    """Hold a configuration against every rule of types, ranges and methods.
+
+    Raises:
+        ConfigError: if one is broken; the message names the key, the value and the rule.
+    """
+    values = config_to_dict(config)
+    _config_file.check_keys(values, TrainConfig)
+    checked = config_to_dict(_config_file.typed(TrainConfig, values))
+    check_values(checked)
+    for section in METHODS:
+        family, name, given = method(config, section)
+        registry.check(family, name, given)
+
+
+def method(config: TrainConfig, section: str) -> tuple[str, str, dict[str, Any]]:
+    """Family, name and constructor options that a section chooses: the arguments of `registry.build`.
+
+    Args:
+        config: the run.
+        section: a key of `METHODS`: masking, loss or stability.
+    """
+    family, key = METHODS[section]
+    chosen = getattr(config, section)
+    name = chosen.get(key)
+    if not isinstance(name, str):
+        known = registry.names(family)
+        raise ConfigError(f"{section}.{key}={name!r} must be a name; Known: {', '.join(known)}")
+    return family, name, {option: value for option, value in chosen.items() if option != key}
+
+
+def changed_keys(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """Dotted keys whose values differ between two configurations given as dicts, in the order of `a`."""
+    before, after = dict(flatten(a)), dict(flatten(b))
+    gone = object()
+    return [key for key in {**before, **after} if before.get(key, gone) != after.get(key, gone)]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,97 @@
+"""Image-text pairs in a folder: each image with a .txt of the same name beside it."""
+
+import os
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from patchclip.contracts import BadSample, Pair
+from patchclip.data import captions
+from patchclip.data._decode import IMAGE_EXTENSIONS, UnusableError, decode_image, describe
+from patchclip.data._strings import Packer, Strings
+from patchclip.errors import DataError
+
+_SUFFIXES = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
+
+
+class FolderSource:
+    """The images of folders and of all folders below, each with its .txt: one caption a line.
+
+    The order is that of the sorted paths. Keys are paths relative to the folder, with "/" between parts.
+    Hidden files and folders are passed over.
+
+    Args:
+        folders: Existing folders.
+
+    Raises:
+        DataError: A folder holds no image.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        keys, stops = Packer(), array("q")
+        bad: list[BadSample] = []
+        count = total = 0
+        for folder in folders:
+            start = total + len(bad)
+            for name in _images(folder):
+                found = _captions(folder / name)
+                if isinstance(found, str):
+                    bad.append(BadSample(name, found))
+                else:
+                    keys.append(name)
+                    total, count = total + 1, count + len(found)
+            if total + len(bad) == start:
+                raise DataError(f"{folder} must hold images ({', '.join(_SUFFIXES)}). {_contents(folder)}")
+            stops.append(total)
+        self._folders = list(folders)
+        self._stops = np.array(stops, np.int64)
+        self._keys: Strings = keys.packed()
+        self.bad = tuple(bad)
+        self.captions: int | None = count
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def read(self, i: int) -> Pair | BadSample:
+        """Pair i, or why it cannot be used."""
+        key = self._keys[i]
+        path = self._folders[int(np.searchsorted(self._stops, i, side="right"))] / key
+        found = _captions(path)
+        if isinstance(found, str):
+            return BadSample(key, found)
+        try:
+            return Pair(decode_image(path.read_bytes()), found, key)
+        except (UnusableError, OSError) as error:
+            return BadSample(key, describe(error))
+
+
+def _images(folder: Path) -> Iterator[str]:
+    """Relative paths of all images, folder by folder in sorted order."""
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if name.lower().endswith(_SUFFIXES) and not name.startswith("."):
+                yield (Path(parent) / name).relative_to(folder).as_posix()
+
+
+def _captions(image: Path) -> tuple[str, ...] | str:
+    """The captions of an image, or why there are none."""
+    path = image.with_suffix(".txt")
+    try:
+        found = captions.cleaned(path.read_text("utf-8-sig").splitlines())
+    except FileNotFoundError:
+        return f"there is no {path.name} beside it"
+    except (OSError, UnicodeDecodeError) as error:
+        return f"{path.name} cannot be read: {error}"
+    return found or f"{path.name} is empty"
+
+
+def _contents(folder: Path) -> str:
+    """What a folder without images holds, and what to write instead of it."""
+    names = sorted(item.name for item in folder.iterdir())
+    for suffix in (".tar", ".parquet", ".csv", ".tsv"):
+        if any(name.endswith(suffix) for name in names):
+            return f"It holds {suffix} files: write {folder}/*{suffix}"
+    return f"It holds {', '.join(names[:8]) or 'nothing'}: give the folder of the images"

@@ -1,0 +1,96 @@
+"""Image-text pairs in Hugging Face datasets."""
+
+from typing import Any
+
+from PIL import Image
+
+from patchclip.contracts import BadSample, Pair
+from patchclip.data import _paths, captions
+from patchclip.data._decode import UnusableError, decode_image, describe
+from patchclip.data._table import Columns, caption_list, check_columns
+from patchclip.errors import DataError
+
+
+def _datasets() -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError("hf: sources need the package datasets: pip install 'patchclip[hf]'") from error
+    return datasets
+
+
+def load_hub(name: str, split: str) -> Any:
+    """Loads "ORG/NAME" or "ORG/NAME:CONFIG" from the hub or its local cache.
+
+    Raises:
+        DataError: The dataset, configuration or split does not exist or cannot be reached.
+    """
+    datasets = _datasets()
+    path, _, config = name.partition(":")
+    try:
+        return datasets.load_dataset(path, config or None, split=split)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"pairs='hf:{name}' with split={split!r} cannot be loaded ({type(error).__name__}: {error}): "
+            "check name, configuration (hf:ORG/NAME:CONFIG), data.split and the connection"
+        ) from error
+
+
+class HubSource:
+    """The rows of a map-style `datasets.Dataset`, each one pair.
+
+    The image column may be of type Image, or hold file bytes or paths; the caption column holds a string or a
+    list of strings. Images are decoded here, so that their pixels are those of every other source. Keys are
+    the row numbers.
+
+    Args:
+        dataset: A `datasets.Dataset` of one split.
+        columns: Names of the image and the caption column.
+
+    Raises:
+        DataError: It is no map-style dataset, or lacks a column.
+    """
+
+    def __init__(self, dataset: Any, columns: Columns) -> None:
+        datasets = _datasets()
+        if not isinstance(dataset, datasets.Dataset):
+            kind = type(dataset).__name__
+            raise DataError(
+                f"pairs must be a path or a datasets.Dataset of one split, got {kind}: choose a split "
+                "(dataset['train']) and do not load it with streaming=True"
+            )
+        check_columns((columns.image, columns.caption), dataset.column_names, "the dataset")
+        dataset = dataset.select_columns([columns.image, columns.caption]).with_format(None)
+        if isinstance(dataset.features[columns.image], datasets.Image):
+            dataset = dataset.cast_column(columns.image, datasets.Image(decode=False))
+        self._dataset = dataset
+        self._columns = columns
+        self.bad: tuple[BadSample, ...] = ()
+        one = getattr(dataset.features[columns.caption], "dtype", "") in ("string", "large_string")
+        self.captions: int | None = len(dataset) if one else None
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def read(self, i: int) -> Pair | BadSample:
+        """Pair i, or why it cannot be used."""
+        key = f"row {i}"
+        row = self._dataset[i]
+        found = captions.cleaned(caption_list(row[self._columns.caption]))
+        if not found:
+            return BadSample(key, "its caption is empty")
+        try:
+            return Pair(_image(row[self._columns.image]), found, key)
+        except (UnusableError, OSError) as error:
+            return BadSample(key, describe(error))
+
+
+def _image(cell: Any) -> Image.Image:
+    """The picture in a cell: {"bytes", "path"} of an Image column, bytes, or a path."""
+    if isinstance(cell, dict):
+        cell = cell.get("bytes") or cell.get("path")
+    if isinstance(cell, bytes):
+        return decode_image(cell)
+    if isinstance(cell, str) and cell:
+        return decode_image(_paths.read_file(cell))
+    raise UnusableError("there is no image in its cell")

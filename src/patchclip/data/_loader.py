@@ -1,0 +1,269 @@
+"""An endless, reproducible stream of training batches over any source of pairs."""
+
+import math
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from patchclip.contracts import BadSample, Batch, Pair
+from patchclip.data import captions
+from patchclip.data._order import Order, draws
+from patchclip.data.pairs import PairSource
+from patchclip.errors import ConfigError, DataError
+
+_PROBES = 100  # other pairs that are tried in place of a bad one
+_FEWEST = 20  # a share of bad samples is not judged on fewer
+_STRIDE = 2_654_435_761  # a prime: with it the probes visit every pair of a source once before any twice
+
+Position = tuple[int, int]
+Skipped = tuple[int, BadSample]
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """How a stream is cut into batches.
+
+    Args:
+        batch_size: Pairs in one batch of this rank; the global batch is `batch_size * world_size`.
+        seed: Decides order, augmentation and captions, at least 0.
+        rank: This process, from 0.
+        world_size: Number of processes.
+        workers: Reading processes beside this one; 0 reads in this one. Batches do not depend on it.
+        caption: "random" draws one caption of an image anew in each epoch, "first" always takes the first.
+        max_bad_share: Share of bad samples in [0, 1] above which the stream fails.
+    """
+
+    batch_size: int
+    seed: int = 0
+    rank: int = 0
+    world_size: int = 1
+    workers: int = 0
+    caption: str = "random"
+    max_bad_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        captions.check_mode(self.caption)
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size={self.batch_size} must be at least 1: the pairs of one batch")
+        if not 0 <= self.rank < self.world_size:
+            raise ConfigError(f"rank={self.rank} must be in [0, world_size={self.world_size})")
+        if self.workers < 0 or self.seed < 0:
+            raise ConfigError(f"workers={self.workers} and seed={self.seed} must be at least 0")
+        if not 0 <= self.max_bad_share <= 1:
+            raise ConfigError(
+                f"max_bad_share={self.max_bad_share} must be in [0, 1]: the share of bad samples allowed"
+            )
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One sample of a batch, or none (`pixels` is None) if every replacement was bad too."""
+
+    pixels: Tensor | None
+    caption: str
+    key: str
+    bad: tuple[Skipped, ...]
+
+
+class _Samples(Dataset[_Item]):
+    """The sample at (epoch, index): a pure function of (seed, epoch, index)."""
+
+    def __init__(
+        self, source: PairSource, transform: Callable[[Image.Image], Tensor], options: StreamOptions
+    ) -> None:
+        self._source = source
+        self._transform = transform
+        self._options = options
+
+    def __getitem__(self, position: Position) -> _Item:
+        epoch, index = position
+        augmentation, draw = draws(self._options.seed, epoch, index)
+        bad: list[Skipped] = []
+        for candidate in _candidates(index, len(self._source)):
+            pair = self._read(candidate)
+            if isinstance(pair, Pair):
+                with _Seeded(augmentation):
+                    pixels = self._transform(pair.image)
+                caption = captions.choose(pair.captions, self._options.caption, draw)
+                return _Item(pixels, caption, pair.key, tuple(bad))
+            bad.append((candidate, pair))
+        return _Item(None, "", "", tuple(bad))
+
+    def _read(self, index: int) -> Pair | BadSample:
+        pair = self._source.read(index)
+        if isinstance(pair, Pair) and not pair.captions:
+            return BadSample(pair.key, "its caption is empty")
+        return pair
+
+
+def _candidates(index: int, n: int) -> Iterator[int]:
+    """The pair at `index`, then others that may stand in for it, each at most once."""
+    return ((index + probe * _STRIDE) % n for probe in range(min(n, _PROBES)))
+
+
+class _Seeded:
+    """Seeds torch's CPU generator inside a block and restores it after; a GPU's generator is left alone."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def __enter__(self) -> None:
+        self._state = torch.default_generator.get_state()
+        torch.default_generator.manual_seed(self._seed)
+
+    def __exit__(self, *error: object) -> None:
+        torch.default_generator.set_state(self._state)
+
+
+class _Collate:
+    """Makes one batch of samples; it runs in the workers, so that tokenising does too."""
+
+    def __init__(self, tokenizer: Callable[[list[str]], Tensor]) -> None:
+        self._tokenizer = tokenizer
+
+    def __call__(self, items: Sequence[_Item]) -> tuple[Any, ...]:
+        bad = tuple(skipped for item in items for skipped in item.bad)
+        pixels = [item.pixels for item in items if item.pixels is not None]
+        if len(pixels) < len(items):
+            return None, None, (), bad
+        tokens = self._tokenizer([item.caption for item in items])
+        return torch.stack(pixels), tokens, tuple(item.key for item in items), bad
+
+
+class _Steps:
+    """The endless batches of positions from one step on."""
+
+    def __init__(self, order: Order, options: StreamOptions, start: int) -> None:
+        self._order = order
+        self._options = options
+        self._start = start
+
+    def __iter__(self) -> Iterator[list[Position]]:
+        step, options = self._start, self._options
+        while True:
+            yield self._order.batch(step, options.batch_size, options.rank, options.world_size)
+            step += 1
+
+
+def _ignore_interrupt(worker: int) -> None:
+    """Leaves Ctrl-C to the main process, which saves before it ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class PairStream:
+    """Batches of a source in a shuffled order that depends on the seed alone.
+
+    Step s takes positions s*B to (s+1)*B - 1 (B the global batch) of the endless concatenation of one
+    permutation an epoch, and each rank its part of them: no pair is lost or repeated within an epoch, and
+    a run resumes anywhere from its step number. Order, augmentation and captions do not depend on the number
+    of workers; order does not depend on the number of ranks either.
+
+    A sample that turns out bad is replaced by another, always the same one, and recorded.
+
+    Args:
+        source: The pairs.
+        transform: PIL image to float32 [3,h,w]; random numbers from torch's CPU generator only.
+        tokenizer: Captions to int64 [n,s].
+        options: Batch size, seed, ranks, workers, captions.
+
+    Raises:
+        DataError: More than `options.max_bad_share` of the samples are bad, here while indexing or later,
+            as soon as the share found exceeds it by three standard deviations or one epoch was seen.
+    """
+
+    def __init__(
+        self,
+        source: PairSource,
+        transform: Callable[[Image.Image], Tensor],
+        tokenizer: Callable[[list[str]], Tensor],
+        options: StreamOptions,
+    ) -> None:
+        if not len(source):
+            raise DataError("a source must hold at least one usable pair, got none: check what `pairs` names")
+        self._source = source
+        self._options = options
+        self._samples = _Samples(source, transform, options)
+        self._collate = _Collate(tokenizer)
+        self._found: dict[int, BadSample] = {}
+        self._seen = 0
+        self._refuse(len(source.bad), len(source) + len(source.bad), len(source) + len(source.bad))
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Pairs divided by the global batch; usually no whole number."""
+        return len(self._source) / (self._options.batch_size * self._options.world_size)
+
+    @property
+    def seen(self) -> int:
+        """Pairs delivered by this rank so far."""
+        return self._seen
+
+    @property
+    def bad(self) -> tuple[BadSample, ...]:
+        """Every bad sample met so far by this rank, once, those found while indexing first."""
+        return (*self._source.bad, *self._found.values())
+
+    def batches(self, start_step: int = 0) -> Iterator[Batch]:
+        """Yields the batches of global steps start_step, start_step + 1, ... without end.
+
+        Raises:
+            DataError: Too many bad samples.
+        """
+        for pixels, tokens, keys, skipped in self._raw(_Steps(self._new_order(), self._options, start_step)):
+            self._record(skipped, len(keys))
+            if pixels is None:
+                raise DataError(self._too_many(f"{len(skipped)} samples in a row were bad"))
+            yield Batch(pixels, tokens, tuple(keys), tuple(sample for _, sample in skipped))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counts to be kept with a checkpoint: pairs seen and bad samples met."""
+        found = [[index, sample.key, sample.reason] for index, sample in self._found.items()]
+        return {"seen": self._seen, "bad": found}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes the counts of a checkpoint up again."""
+        self._seen = state["seen"]
+        self._found = {index: BadSample(key, reason) for index, key, reason in state["bad"]}
+
+    def _new_order(self) -> Order:
+        return Order(self._options.seed, len(self._source))
+
+    def _raw(self, steps: _Steps) -> Iterator[Any]:
+        if not self._options.workers:
+            return (self._collate([self._samples[position] for position in positions]) for positions in steps)
+        return iter(
+            DataLoader(
+                self._samples,
+                batch_sampler=steps,  # type: ignore[arg-type]
+                num_workers=self._options.workers,
+                collate_fn=self._collate,
+                pin_memory=torch.cuda.is_available(),
+                worker_init_fn=_ignore_interrupt,
+                generator=torch.Generator(),
+            )
+        )
+
+    def _record(self, skipped: Sequence[Skipped], delivered: int) -> None:
+        self._seen += delivered
+        self._found |= {index: sample for index, sample in skipped if index not in self._found}
+        if skipped:
+            read = self._seen + len(self._found)
+            self._refuse(len(self._found), min(read, len(self._source)), len(self._source))
+
+    def _refuse(self, bad: int, of: int, whole: int) -> None:
+        """Fails if `bad` of `of` samples, `whole` of which exist, are surely more than the share allowed."""
+        share = self._options.max_bad_share
+        doubt = 0.0 if of >= whole else 3 * math.sqrt(max(of, _FEWEST) * share * (1 - share))
+        if bad > share * of + doubt:
+            raise DataError(self._too_many(f"{bad} of {of} samples are bad ({bad / of:.1%})"))
+
+    def _too_many(self, count: str) -> str:
+        listed = "\n".join(f"  {sample.key}: {sample.reason}" for sample in self.bad[:10])
+        limit = f"max_bad_share={self._options.max_bad_share} allows {self._options.max_bad_share:.1%}"
+        return f"{count}, {limit}. Repair the data or raise max_bad_share. The first bad samples:\n{listed}"

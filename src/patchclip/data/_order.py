@@ -1,0 +1,75 @@
+"""The order in which pairs are seen: one endless sequence that depends on the seed alone."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def permutation(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
+    """The order of epoch `epoch`: a uniform permutation of 0..n-1 drawn from (seed, epoch).
+
+    Args:
+        seed: At least 0.
+        epoch: At least 0.
+        n: Number of pairs.
+
+    Returns:
+        int64 [n].
+    """
+    return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(n)
+
+
+def draws(seed: int, epoch: int, index: int) -> tuple[int, int]:
+    """Two independent uniform integers in [0, 2**64) for one sample in one epoch.
+
+    The first seeds the augmentation, the second chooses the caption.
+    """
+    words = np.random.SeedSequence([seed, epoch, index]).generate_state(2, np.uint64)
+    return int(words[0]), int(words[1])
+
+
+class Order:
+    """The endless concatenation of the permutations of epochs 0, 1, 2, ...
+
+    Step s of a run with global batch B takes positions s*B to (s+1)*B - 1, so that every pair is seen once
+    in each epoch, batches run across the ends of epochs, and the step number alone says where to resume.
+
+    Args:
+        seed: At least 0.
+        n: Number of pairs, at least 1.
+    """
+
+    def __init__(self, seed: int, n: int) -> None:
+        self._seed = seed
+        self._n = n
+        self._epoch = -1
+        self._permutation: NDArray[np.int64] = np.empty(0, np.int64)
+
+    def slice(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """The (epoch, index) pairs at positions start to stop - 1 of the sequence."""
+        found: list[tuple[int, int]] = []
+        while start < stop:
+            epoch, first = divmod(start, self._n)
+            last = min(self._n, first + stop - start)
+            found += [(epoch, int(i)) for i in self._of(epoch)[first:last]]
+            start += last - first
+        return found
+
+    def batch(self, step: int, batch: int, rank: int = 0, world_size: int = 1) -> list[tuple[int, int]]:
+        """The part of rank `rank` of global step `step`: `batch` positions of a global batch.
+
+        Args:
+            step: Global step, from 0.
+            batch: Pairs of one rank in one step; the global batch is `batch * world_size`.
+            rank: This process, from 0.
+            world_size: Number of processes.
+
+        Returns:
+            `batch` tuples (epoch, index). Ranks 0, 1, ... put together give the global batch in its order.
+        """
+        start = (step * world_size + rank) * batch
+        return self.slice(start, start + batch)
+
+    def _of(self, epoch: int) -> NDArray[np.int64]:
+        if epoch != self._epoch:
+            self._permutation, self._epoch = permutation(self._seed, epoch, self._n), epoch
+        return self._permutation

@@ -1,0 +1,186 @@
+"""Finds the files that a pattern names, on this machine or behind any address that fsspec opens."""
+
+import glob
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import fsspec
+
+from patchclip.errors import DataError
+
+log = logging.getLogger(__name__)
+
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+
+
+def default_cache() -> Path:
+    """The folder for downloads and indexes: $PATCHCLIP_CACHE, else patchclip/ in the user's cache folder."""
+    if "PATCHCLIP_CACHE" in os.environ:
+        return Path(os.environ["PATCHCLIP_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "patchclip"
+
+
+def is_url(path: str) -> bool:
+    """Whether a path is an address such as s3://bucket/key rather than a local file."""
+    return "://" in path
+
+
+def split_patterns(patterns: str | Sequence[str]) -> list[str]:
+    """Splits a list, or a string at "::", into patterns without spaces around them."""
+    parts = [patterns] if isinstance(patterns, str) else list(patterns)
+    return [pattern.strip() for part in parts for pattern in part.split("::") if pattern.strip()]
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """Expands `{000..004}` (numbers, the width is kept) and `{a,b}` as a shell does, also nested.
+
+    Braces that hold neither a range nor a comma stay as they are.
+    """
+    for start in (place for place, sign in enumerate(pattern) if sign == "{"):
+        parts, stop = _split_group(pattern, start)
+        nested = [path for part in parts for path in expand_braces(part)]
+        options = nested if len(parts) > 1 else _range(parts[0])
+        if options:
+            tails = expand_braces(pattern[stop:])
+            return [pattern[:start] + option + tail for option in options for tail in tails]
+    return [pattern]
+
+
+def _split_group(pattern: str, start: int) -> tuple[list[str], int]:
+    """What stands between the commas of the group that opens at `start`, and the place after its end."""
+    parts, first, depth = [], start + 1, 0
+    for place in range(start, len(pattern)):
+        depth += {"{": 1, "}": -1}.get(pattern[place], 0)
+        if depth == 0 or (depth == 1 and pattern[place] == ","):
+            parts.append(pattern[first:place])
+            first = place + 1
+        if depth == 0:
+            return parts, first
+    return [""], start
+
+
+def _range(body: str) -> list[str]:
+    span = _RANGE.fullmatch(body)
+    if span is None:
+        return []
+    first, last = span.groups()
+    step = 1 if int(last) >= int(first) else -1
+    width = len(first) if first.startswith("0") else 0
+    return [f"{number:0{width}d}" for number in range(int(first), int(last) + step, step)]
+
+
+def find(pattern: str) -> tuple[list[str], list[str]]:
+    """The existing files or folders that a pattern names, and the paths it names that do not exist.
+
+    Args:
+        pattern: A path or address with braces and glob signs (`*`, `?`, `[a-z]`, `**`).
+
+    Returns:
+        (found, missing), both in the order of the braces and sorted within one glob.
+
+    Raises:
+        DataError: Nothing exists.
+    """
+    found: list[str] = []
+    missing: list[str] = []
+    for path in expand_braces(pattern):
+        matches = _matches(path)
+        found += matches
+        if not matches:
+            missing.append(path)
+    if not found:
+        raise DataError(f"pairs={pattern!r} must name existing files: {_surroundings(missing[0])}")
+    return found, missing
+
+
+def _matches(path: str) -> list[str]:
+    if not is_url(path):
+        return [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
+    fs, inner = open_filesystem(path)
+    try:
+        if not glob.has_magic(inner):
+            return [path] if fs.exists(inner) else []
+        return [str(fs.unstrip_protocol(match)) for match in sorted(fs.glob(inner))]
+    except OSError as error:
+        raise DataError(f"pairs={path!r} cannot be listed ({error}): check address and access") from error
+
+
+def _surroundings(path: str) -> str:
+    """What lies where `path` should be, and what to do about it."""
+    if is_url(path):
+        return "there is none. Check the address and that this machine may read it"
+    folder = Path(path).absolute().parent
+    while glob.has_magic(str(folder)) or not folder.is_dir():
+        folder = folder.parent
+    names = sorted(item.name + "/" * item.is_dir() for item in folder.iterdir())
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    return (
+        f"there is none. {folder} holds {shown or 'nothing'}. Correct it, or use 'samples', the shipped set"
+    )
+
+
+def open_filesystem(url: str) -> tuple[Any, str]:
+    """The fsspec file system of an address and the path inside it.
+
+    Raises:
+        DataError: The protocol is unknown or its package is not installed.
+    """
+    try:
+        fs, inner = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise DataError(f"{url!r} cannot be opened: {error}") from error
+    return fs, str(inner)
+
+
+def read_file(path: str) -> bytes:
+    """The bytes of a local or remote file."""
+    if not is_url(path):
+        return Path(path).read_bytes()
+    fs, inner = open_filesystem(path)
+    return bytes(fs.cat_file(inner))
+
+
+def localise(path: str, cache: Path | None) -> Path:
+    """A local file with the content of `path`; an address is downloaded once, under a name of its version.
+
+    Args:
+        path: A local path, which is returned as it is, or an address.
+        cache: Folder for downloads; None for `default_cache()`.
+
+    Raises:
+        DataError: The download failed or is incomplete.
+    """
+    if not is_url(path):
+        return Path(path)
+    fs, inner = open_filesystem(path)
+    if "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)):
+        return Path(inner)
+    try:
+        version = hashlib.sha256(f"{path} {fs.ukey(inner)}".encode()).hexdigest()[:24]
+        target = (cache or default_cache()) / "shards" / f"{version}-{inner.rsplit('/', 1)[-1]}"
+        if not target.exists():
+            _download(fs, inner, target)
+    except OSError as error:
+        raise DataError(f"{path!r} cannot be downloaded ({error}): check address and access") from error
+    return target
+
+
+def _download(fs: Any, inner: str, target: Path) -> None:
+    """Fetches a file completely before it gets its name, so that a cut download is never used."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.{uuid4().hex}.part")
+    try:
+        fs.get_file(inner, str(part))
+        size = fs.info(inner).get("size")
+        if size is not None and part.stat().st_size != size:
+            raise OSError(f"{part.stat().st_size} of {size} bytes arrived")
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+    log.info("downloaded %s to %s", inner, target)

@@ -1,0 +1,221 @@
+"""Image-text pairs in webdataset tar shards, read in any order."""
+
+import json
+import logging
+import os
+import zipfile
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from patchclip.contracts import BadSample, Pair
+from patchclip.data import _tar, captions
+from patchclip.data._decode import IMAGE_EXTENSIONS, UnusableError, decode_image
+from patchclip.data._paths import default_cache
+from patchclip.data._strings import Strings
+
+log = logging.getLogger(__name__)
+
+_VERSION = 1
+_CACHED_FROM = 1 << 26  # without a named cache, indexes of smaller tars are not worth a file
+_OPEN_FILES = 64
+_IMAGE, _TEXT, _JSON = 0, 2, 4  # columns of (offset, size) in the table of an index
+_COLUMNS = {**dict.fromkeys(IMAGE_EXTENSIONS, _IMAGE), "txt": _TEXT, "json": _JSON}
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """Where the usable pairs of one tar lie.
+
+    Attributes:
+        table: int64 [n,6], offset and size of image, .txt and .json; -1 where there is none.
+        keys: The n keys.
+        captions: Number of captions that are not empty.
+        bad: Samples that cannot be used.
+    """
+
+    table: NDArray[np.int64]
+    keys: Strings
+    captions: int
+    bad: tuple[BadSample, ...]
+
+
+def index_shard(path: Path, cache: Path | None = None) -> ShardIndex:
+    """Indexes a tar, or reads the index that was kept for this path, time and size.
+
+    Args:
+        path: A local tar.
+        cache: Folder for indexes; None keeps only those of large tars, in `default_cache()`.
+    """
+    state = path.stat()
+    if cache is None and state.st_size < _CACHED_FROM:
+        return _build(path)
+    identity = [_VERSION, str(path.absolute()), state.st_mtime_ns, state.st_size]
+    name = sha256(json.dumps(identity).encode()).hexdigest()[:24]
+    kept = (cache or default_cache()) / "indexes" / f"{name}.npz"
+    index = _load(kept) if kept.exists() else None
+    if index is None:
+        index = _build(path)
+        _save(index, kept)
+    return index
+
+
+def _save(index: ShardIndex, kept: Path) -> None:
+    facts = {"captions": index.captions, "bad": [[bad.key, bad.reason] for bad in index.bad]}
+    part = kept.with_name(f"{kept.name}.{uuid4().hex}.part")
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+            np.savez(file, table=index.table, blob=index.keys.blob, ends=index.keys.ends, facts=text)
+        os.replace(part, kept)
+    except OSError as error:
+        log.warning("an index could not be kept in %s (%s): the next start reads the shard anew", kept, error)
+
+
+def _load(kept: Path) -> ShardIndex | None:
+    """A kept index, None if it is damaged."""
+    try:
+        with kept.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            facts = json.loads(arrays["facts"].tobytes())
+            table, keys = arrays["table"], Strings(arrays["blob"], arrays["ends"])
+        if table.shape != (len(keys), 6):
+            raise ValueError(f"table {table.shape} for {len(keys)} keys")
+        return ShardIndex(table, keys, facts["captions"], tuple(BadSample(*bad) for bad in facts["bad"]))
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        log.warning("the index %s is damaged (%s): it is built anew", kept, error)
+        return None
+
+
+def _build(path: Path) -> ShardIndex:
+    """Reads the headers and captions of a tar; images are not touched."""
+    groups: dict[str, list[int]] = {}
+    bad: dict[str, str] = {}
+    count, keys, rows = 0, [], []
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        _group(fd, path.name, groups, bad)
+        for key, row in groups.items():
+            try:
+                if row[_IMAGE] < 0:
+                    raise UnusableError(f"there is no image ({', '.join(IMAGE_EXTENSIONS)})")
+                count += len(_captions(fd, row))
+            except UnusableError as error:
+                bad.setdefault(key, f"{path.name}: {error}")
+            if key not in bad:
+                keys.append(key)
+                rows.append(row)
+    finally:
+        os.close(fd)
+    table = np.array(rows, np.int64).reshape(-1, 6)
+    return ShardIndex(table, Strings.of(keys), count, tuple(BadSample(*item) for item in bad.items()))
+
+
+def _group(fd: int, shard: str, groups: dict[str, list[int]], bad: dict[str, str]) -> None:
+    """Collects members by key, as far as the tar can be read; the rest becomes one bad sample."""
+    try:
+        for member in _tar.scan(fd):
+            key, extension = _tar.split_key(member.name) or ("", "")
+            if extension not in _COLUMNS:
+                continue
+            row = groups.setdefault(key, [-1] * 6)
+            column = _COLUMNS[extension]
+            if row[column] >= 0:
+                bad.setdefault(key, f"{shard}: it has two members for one part, the second is {member.name}")
+            row[column : column + 2] = member.offset, member.size
+    except _tar.CutError as error:
+        split = _tar.split_key(error.name or "")
+        bad[split[0] if split else shard] = f"{shard}: {error}"
+
+
+def _captions(fd: int, row: Any) -> tuple[str, ...]:
+    """The captions of a sample: "captions" or "caption" of its .json, else its whole .txt as one caption."""
+    texts: list[Any] = []
+    if row[_JSON] >= 0:
+        texts = _json_captions(os.pread(fd, int(row[_JSON + 1]), int(row[_JSON])))
+    if not texts and row[_TEXT] >= 0:
+        try:
+            texts = [os.pread(fd, int(row[_TEXT + 1]), int(row[_TEXT])).decode("utf-8-sig")]
+        except UnicodeDecodeError as error:
+            raise UnusableError("its .txt is not UTF-8") from error
+    found = captions.cleaned(text for text in texts if isinstance(text, str))
+    if not found:
+        raise UnusableError("its caption is empty" if texts else "there is no caption (.txt or .json)")
+    return found
+
+
+def _json_captions(body: bytes) -> list[Any]:
+    try:
+        facts = json.loads(body)
+    except ValueError as error:
+        raise UnusableError(f"its .json cannot be read: {error}") from error
+    if not isinstance(facts, dict):
+        return []
+    value = facts.get("captions") or facts.get("caption") or []
+    return value if isinstance(value, list) else [value]
+
+
+@dataclass
+class _Files:
+    """Open files of this process, the least recently used closed first; a copy in a worker starts empty."""
+
+    paths: list[Path]
+    opened: "OrderedDict[int, int]" = field(default_factory=OrderedDict)
+
+    def get(self, shard: int) -> int:
+        if shard in self.opened:
+            self.opened.move_to_end(shard)
+        else:
+            if len(self.opened) >= _OPEN_FILES:
+                os.close(self.opened.popitem(last=False)[1])
+            self.opened[shard] = os.open(self.paths[shard], os.O_RDONLY)
+        return self.opened[shard]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"paths": self.paths, "opened": OrderedDict()}
+
+    def __del__(self) -> None:
+        for fd in self.opened.values():
+            os.close(fd)
+
+
+class ShardSource:
+    """The pairs of webdataset tar shards: `read(i)` takes two or three reads at known places.
+
+    Keys are those of the tar; they repeat if two shards use the same.
+
+    Args:
+        paths: Local tars.
+        cache: Folder for indexes, see `index_shard`.
+    """
+
+    def __init__(self, paths: list[Path], cache: Path | None = None) -> None:
+        indexes = [index_shard(path, cache) for path in paths]
+        self._files = _Files(list(paths))
+        self._stops = np.cumsum([len(index.keys) for index in indexes])
+        self._table = np.concatenate([index.table for index in indexes])
+        self._keys = Strings.concat([index.keys for index in indexes])
+        self.bad = tuple(bad for index in indexes for bad in index.bad)
+        self.captions: int | None = sum(index.captions for index in indexes)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def read(self, i: int) -> Pair | BadSample:
+        """Pair i, or why it cannot be used."""
+        key = self._keys[i]
+        shard = int(np.searchsorted(self._stops, i, side="right"))
+        row = self._table[i].tolist()
+        try:
+            fd = self._files.get(shard)
+            image: Image.Image = decode_image(os.pread(fd, row[_IMAGE + 1], row[_IMAGE]))
+            return Pair(image, _captions(fd, row), key)
+        except (UnusableError, OSError) as error:
+            return BadSample(key, f"{self._files.paths[shard].name}: {error}")

@@ -1,0 +1,179 @@
+"""Image-text pairs in csv, tsv and parquet tables: one row, one image path, one or several captions."""
+
+import csv
+import difflib
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchclip.contracts import BadSample, Pair
+from patchclip.data import _paths, captions
+from patchclip.data._decode import UnusableError, decode_image, describe
+from patchclip.data._strings import Packer, Strings
+from patchclip.errors import DataError
+
+Row = tuple[Any, Any]  # image path, caption or list of captions
+
+
+def check_columns(wanted: Iterable[str], present: Sequence[str], where: str) -> None:
+    """Raises DataError, naming the nearest column, unless all wanted columns are present."""
+    for name in wanted:
+        if name not in present:
+            near = difflib.get_close_matches(name, present, 1, 0.0)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            listed = ", ".join(map(repr, present)) or "none"
+            raise DataError(
+                f"column {name!r} must exist in {where}: {hint}Its columns are {listed}. Set "
+                "data.image_column, data.caption_column or, where they were not split, data.separator "
+                "(in Python: Columns)"
+            )
+
+
+def caption_list(cell: Any) -> list[str]:
+    """The captions of a cell that holds a string, a list of strings or nothing."""
+    texts = cell if isinstance(cell, list | tuple | np.ndarray) else [cell]
+    return [text for text in texts if isinstance(text, str)]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """How a table or Hugging Face dataset names its parts.
+
+    Args:
+        image: Column with the image or the path of its file.
+        caption: Column with one caption, or a list of captions.
+        separator: Sign between the cells of a csv; None for "," in .csv and a tab in .tsv.
+    """
+
+    image: str = "image"
+    caption: str = "caption"
+    separator: str | None = None
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """The usable rows of one table: image path, captions, and where the captions of each row end."""
+
+    keys: Strings
+    texts: Strings
+    stops: NDArray[np.int64]
+    bad: tuple[BadSample, ...]
+
+
+def _pack(rows: Iterable[Row], where: str) -> _Packed:
+    keys, texts, stops, bad = Packer(), Packer(), array("q"), []
+    count = 0
+    for number, (image, cell) in enumerate(rows, 1):
+        found = captions.cleaned(caption_list(cell))
+        if not isinstance(image, str) or not image.strip():
+            bad.append(BadSample(f"{where} row {number}", "there is no image path"))
+        elif not found:
+            bad.append(BadSample(image, f"{where} row {number}: its caption is empty"))
+        else:
+            keys.append(image.strip())
+            for text in found:
+                texts.append(text)
+            count += len(found)
+            stops.append(count)
+    return _Packed(keys.packed(), texts.packed(), np.array(stops, np.int64), tuple(bad))
+
+
+class TableSource:
+    """The rows of tables, each one pair; image paths are relative to the folder of their table.
+
+    Rows are kept in the order of the file, also several with the same image. Keys are the image paths as
+    written. Whether an image exists is found out when it is read.
+
+    Args:
+        paths: Paths or addresses of .csv, .tsv or .parquet files.
+        columns: Names of the image and the caption column, and the separator.
+        cache: Folder for downloads.
+
+    Raises:
+        DataError: A table cannot be read or lacks a column.
+    """
+
+    def __init__(self, paths: Sequence[str], columns: Columns, cache: Path | None = None) -> None:
+        tables = [_pack(_rows(path, columns, cache), _name(path)) for path in paths]
+        self._folders = [path[: len(path) - len(_name(path))] for path in paths]
+        self._table_stops = np.cumsum([len(table.keys) for table in tables])
+        starts = np.cumsum([0] + [len(table.texts) for table in tables])
+        shifted = [table.stops + start for table, start in zip(tables, starts[:-1], strict=True)]
+        self._stops = np.concatenate([np.zeros(1, np.int64), *shifted])
+        self._keys = Strings.concat([table.keys for table in tables])
+        self._texts = Strings.concat([table.texts for table in tables])
+        self.bad = tuple(bad for table in tables for bad in table.bad)
+        self.captions: int | None = len(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def read(self, i: int) -> Pair | BadSample:
+        """Pair i, or why it cannot be used."""
+        key = self._keys[i]
+        folder = self._folders[int(np.searchsorted(self._table_stops, i, side="right"))]
+        try:
+            image = decode_image(_paths.read_file(_beside(folder, key)))
+        except (UnusableError, OSError) as error:
+            return BadSample(key, describe(error))
+        texts = tuple(self._texts[j] for j in range(int(self._stops[i]), int(self._stops[i + 1])))
+        return Pair(image, texts, key)
+
+
+def _name(path: str) -> str:
+    return path.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def _beside(folder: str, image: str) -> str:
+    """An image path as seen from the folder of its table; addresses and absolute paths stay."""
+    return image if _paths.is_url(image) or os.path.isabs(image) else folder + image
+
+
+def _rows(path: str, columns: Columns, cache: Path | None) -> Iterator[Row]:
+    local = _paths.localise(path, cache)
+    reader = _parquet_rows if path.lower().endswith(".parquet") else _csv_rows
+    return reader(local, _name(path), columns)
+
+
+def _csv_rows(local: Path, where: str, columns: Columns) -> Iterator[Row]:
+    separator = columns.separator or ("\t" if where.lower().endswith(".tsv") else ",")
+    try:
+        with local.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=separator)
+            header = next(reader, [])
+            check_columns((columns.image, columns.caption), header, where)
+            image, caption = header.index(columns.image), header.index(columns.caption)
+            for row in reader:
+                if row:
+                    cells = [row[place] if place < len(row) else None for place in (image, caption)]
+                    yield cells[0], cells[1]
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
+        raise DataError(f"{where} must be a readable UTF-8 table: {error}") from error
+
+
+def _parquet_rows(local: Path, where: str, columns: Columns) -> Iterator[Row]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise DataError(f"{where} needs pyarrow: pip install 'patchclip[parquet]'") from error
+    try:
+        with pyarrow.parquet.ParquetFile(local) as file:
+            check_columns((columns.image, columns.caption), file.schema_arrow.names, where)
+            kind = file.schema_arrow.field(columns.image).type
+            if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
+                raise DataError(
+                    f"column {columns.image!r} of {where} must hold image paths, got {kind}: open "
+                    "images inside parquet as a dataset, datasets.Dataset.from_parquet(path)"
+                )
+            for batch in file.iter_batches(columns=[columns.image, columns.caption]):
+                cells = batch.to_pydict()
+                yield from zip(cells[columns.image], cells[columns.caption], strict=True)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{where} must be a readable parquet file: {error}") from error

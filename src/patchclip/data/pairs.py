@@ -1,0 +1,198 @@
+"""Opens image-text pairs wherever they lie: tar shards, tables, folders, Hugging Face datasets."""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from patchclip.contracts import BadSample, Pair
+from patchclip.data import _paths
+from patchclip.data._table import Columns, TableSource
+from patchclip.errors import DataError
+
+__all__ = ["Columns", "PairSource", "open_pairs"]
+
+log = logging.getLogger(__name__)
+
+_SHIPPED = Path(__file__).parent / "samples" / "train"
+
+
+@runtime_checkable
+class PairSource(Protocol):
+    """Pairs that can be read in any order; reading pair i twice gives the same pair.
+
+    Attributes:
+        bad: Samples found unusable while indexing; they are not counted by `len`.
+        captions: Number of captions, None where only reading everything would tell.
+    """
+
+    bad: tuple[BadSample, ...]
+    captions: int | None
+
+    def __len__(self) -> int: ...
+
+    def read(self, i: int) -> Pair | BadSample:
+        """Pair i in [0, len), or why it cannot be used."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Opening:
+    """What readers may need beside the paths."""
+
+    columns: Columns
+    split: str
+    cache: Path | None
+
+
+def open_pairs(
+    pairs: Any, *, columns: Columns | None = None, split: str = "train", cache: Path | None = None
+) -> PairSource:
+    """Opens one or several sources of image-text pairs as one.
+
+    Understood are
+    - "samples": the training pairs that ship with patchclip;
+    - webdataset shards: `data/pairs-{000..004}.tar`, `data/*.tar`, `s3://bucket/pairs-000.tar` (any address
+      of fsspec; downloaded once), several joined by "::" or as a list;
+    - tables .csv, .tsv and .parquet with an image path and a caption in each row;
+    - a folder of images with a .txt beside each, searched through all folders below;
+    - "hf:ORG/NAME" or "hf:ORG/NAME:CONFIG", or a `datasets.Dataset` itself.
+
+    Args:
+        pairs: A string, a `datasets.Dataset`, or a list of them, which are joined in order.
+        columns: Names of the columns of tables and datasets.
+        split: Split of a Hugging Face dataset.
+        cache: Folder for downloads and shard indexes; None for the user's cache folder.
+
+    Returns:
+        A source whose `bad` names what was unusable already while indexing. Shards or files that a brace
+        pattern names but that do not exist are among them.
+
+    Raises:
+        DataError: A pattern names nothing, a kind of file is not understood, a column does not exist, or
+            there is no usable pair.
+    """
+    items = list(pairs) if isinstance(pairs, Sequence) and not isinstance(pairs, str) else [pairs]
+    opening = _Opening(columns or Columns(), split, cache)
+    located, missing = _locate_all(items)
+    groups = groupby(located, key=lambda pair: pair[0])
+    sources = [reader([place for _, place in group], opening) for reader, group in groups]
+    if missing:
+        log.warning("%d of the files named do not exist, the first is %s", len(missing), missing[0].key)
+    joined = sources[0] if len(sources) == 1 and not missing else _Joined(sources, tuple(missing))
+    if not len(joined):
+        raise DataError(f"pairs={pairs!r} must hold usable pairs, got none. {_first_bad(joined.bad)}")
+    return joined
+
+
+def _first_bad(bad: Sequence[BadSample]) -> str:
+    listed = "; ".join(f"{sample.key}: {sample.reason}" for sample in bad[:10])
+    return f"{len(bad)} bad samples, the first: {listed}" if bad else "It is empty: give another path"
+
+
+class _Joined:
+    """Several sources one after another."""
+
+    def __init__(self, sources: list[PairSource], missing: tuple[BadSample, ...]) -> None:
+        self._sources = sources
+        self._stops = np.cumsum([len(source) for source in sources])
+        self.bad = missing + tuple(bad for source in sources for bad in source.bad)
+        counts = [source.captions for source in sources]
+        self.captions = None if None in counts else sum(count for count in counts if count is not None)
+
+    def __len__(self) -> int:
+        return int(self._stops[-1]) if len(self._stops) else 0
+
+    def read(self, i: int) -> Pair | BadSample:
+        """Pair i, or why it cannot be used."""
+        which = int(np.searchsorted(self._stops, i, side="right"))
+        return self._sources[which].read(i - int(self._stops[which - 1] if which else 0))
+
+
+def _read_shards(paths: list[Any], opening: _Opening) -> PairSource:
+    from patchclip.data._shards import ShardSource
+
+    return ShardSource([_paths.localise(path, opening.cache) for path in paths], opening.cache)
+
+
+def _read_table(paths: list[Any], opening: _Opening) -> PairSource:
+    return TableSource(paths, opening.columns, opening.cache)
+
+
+def _read_folder(paths: list[Any], opening: _Opening) -> PairSource:
+    from patchclip.data._folder import FolderSource
+
+    return FolderSource([Path(path) for path in paths])
+
+
+def _read_hub(paths: list[Any], opening: _Opening) -> PairSource:
+    from patchclip.data._hub import HubSource, load_hub
+
+    sources: list[PairSource] = [HubSource(load_hub(name, opening.split), opening.columns) for name in paths]
+    return sources[0] if len(sources) == 1 else _Joined(sources, ())
+
+
+def _read_dataset(items: list[Any], opening: _Opening) -> PairSource:
+    from patchclip.data._hub import HubSource
+
+    sources: list[PairSource] = [HubSource(item, opening.columns) for item in items]
+    return sources[0] if len(sources) == 1 else _Joined(sources, ())
+
+
+def _refuse_compressed(paths: list[Any], opening: _Opening) -> PairSource:
+    raise DataError(f"shards must be plain .tar, got {paths[0]!r}: gunzip it, images are compressed anyway")
+
+
+Reader = Callable[[list[Any], _Opening], PairSource]
+
+_SUFFIXES: dict[str, Reader] = {
+    ".tar": _read_shards,
+    ".csv": _read_table,
+    ".tsv": _read_table,
+    ".parquet": _read_table,
+    ".gz": _refuse_compressed,
+    ".tgz": _refuse_compressed,
+    ".zst": _refuse_compressed,
+}
+
+
+def _locate_all(items: Sequence[Any]) -> tuple[list[tuple[Reader, Any]], list[BadSample]]:
+    """Everything that is to be read, in order, each with its reader, and what is missing."""
+    located: list[tuple[Reader, Any]] = []
+    missing: list[BadSample] = []
+    for item in items:
+        if not isinstance(item, str | os.PathLike):
+            located.append((_read_dataset, item))
+            continue
+        for pattern in _paths.split_patterns(os.fspath(item)):
+            found, absent = _locate(pattern)
+            located += found
+            missing += [BadSample(path, "file not found") for path in absent]
+    return located, missing
+
+
+def _locate(pattern: str) -> tuple[list[tuple[Reader, str]], list[str]]:
+    """The files of one pattern, each with its reader, and the paths that do not exist."""
+    if pattern.startswith("hf:"):
+        return [(_read_hub, pattern.removeprefix("hf:"))], []
+    if pattern.startswith("pipe:"):
+        raise DataError(f"pairs={pattern!r} must be a path or an address: use s3://, https:// ...")
+    if pattern == "samples":
+        pattern = str(_SHIPPED / "*.tar")
+    found, missing = _paths.find(pattern)
+    return [(_reader(path), path) for path in found], missing
+
+
+def _reader(path: str) -> Reader:
+    if os.path.isdir(path):
+        return _read_folder
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in _SUFFIXES:
+        kinds = ", ".join(_SUFFIXES)
+        raise DataError(f"pairs={path!r} must be a folder or end in one of {kinds}")
+    return _SUFFIXES[suffix]

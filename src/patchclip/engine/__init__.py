@@ -1,0 +1,1 @@
+"""Training: one loop (`train.py`) and the parts it is made of."""

@@ -1,0 +1,152 @@
+"""Checkpoints that are whole or absent: written beside, flushed to disk, then renamed.
+
+    checkpoints/step-00000200/   open_clip_model.safetensors, open_clip_config.json: plain open_clip
+                                 ema_model.safetensors: averaged weights, if there are any
+                                 training_state.pt: optimiser, step, counters (tensors and plain values only)
+    checkpoints/latest           the name of the newest
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from patchclip.errors import CheckpointError
+from patchclip.models.architectures import WEIGHTS, Architecture, write_config
+
+STATE, EMA, LATEST = "training_state.pt", "ema_model.safetensors", "latest"
+
+
+def save(
+    run: Path,
+    architecture: Architecture,
+    state: Mapping[str, Any],
+    ema: Mapping[str, Tensor] | None = None,
+    keep: int = 2,
+) -> Path:
+    """Writes the checkpoint of `state["step"]`, points `latest` at it and removes all but the newest `keep`.
+
+    Raises:
+        CheckpointError: the disk refuses (full, read-only); earlier checkpoints are left as they are.
+    """
+    folder = run / "checkpoints" / f"step-{state['step']:08d}"
+    with whole(folder) as partial:
+        write_weights(partial / WEIGHTS, architecture.model.state_dict())
+        write_config(partial, architecture)
+        if ema is not None:
+            write_weights(partial / EMA, ema)
+        torch.save(dict(state), partial / STATE)
+    point(folder.parent / LATEST, folder.name)
+    prune(folder.parent, keep)
+    return folder
+
+
+def save_final(run: Path, architecture: Architecture, weights: Mapping[str, Tensor]) -> Path:
+    """Writes `model/`, the plain open_clip checkpoint that a run ends with."""
+    folder = run / "model"
+    with whole(folder) as partial:
+        write_weights(partial / WEIGHTS, weights)
+        write_config(partial, architecture)
+    return folder
+
+
+def latest(run: Path) -> Path | None:
+    """The newest whole checkpoint of a run, or None."""
+    folders = sorted((run / "checkpoints").glob("step-????????"))
+    pointer = run / "checkpoints" / LATEST
+    if pointer.is_file():
+        named = pointer.parent / pointer.read_text(encoding="utf-8").strip()
+        if named in folders:
+            return named
+    return folders[-1] if folders else None
+
+
+def load(folder: Path, device: torch.device) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor] | None]:
+    """(training state, weights, averaged weights or None) of a checkpoint.
+
+    Raises:
+        CheckpointError: a file is missing or unreadable; names the folder and the cure.
+    """
+    try:
+        state = torch.load(folder / STATE, map_location=device, weights_only=True)
+        weights = load_file(folder / WEIGHTS, device=str(device))
+        ema = load_file(folder / EMA, device=str(device)) if (folder / EMA).is_file() else None
+    except Exception as error:
+        raise CheckpointError(
+            f"checkpoint {folder} cannot be read ({error}): remove this folder to resume from the one before it"
+        ) from error
+    return state, weights, ema
+
+
+@contextlib.contextmanager
+def whole(folder: Path) -> Iterator[Path]:
+    """A folder to write into that becomes `folder` only when everything in it is on the disk."""
+    partial = folder.with_name(folder.name + ".tmp")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        for path in sorted(partial.rglob("*")):
+            flush(path)
+        flush(partial)
+        replace(partial, folder)
+    except (OSError, RuntimeError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise CheckpointError(
+            f"{folder} could not be written ({error}): free space or choose another output; "
+            "earlier checkpoints are untouched"
+        ) from error
+
+
+def replace(partial: Path, folder: Path) -> None:
+    """Renames `partial` to `folder`; one that was there is moved aside first, then removed."""
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.rename(folder, old)
+    os.rename(partial, folder)
+    flush(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def point(pointer: Path, name: str) -> None:
+    """Points `latest` at a folder, atomically."""
+    partial = pointer.with_name(pointer.name + ".tmp")
+    partial.write_text(name + "\n", encoding="utf-8")
+    flush(partial)
+    os.replace(partial, pointer)
+    flush(pointer.parent)
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Removes all but the newest `keep` checkpoints, and leftovers of writes that were cut off."""
+    for path in sorted(folder.glob("step-????????"))[:-keep]:
+        shutil.rmtree(path)
+    for path in folder.glob("*.tmp"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def flush(path: Path) -> None:
+    """Forces a file's or folder's content to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Weights as safetensors; tensors that share memory are written one by one."""
+    seen: set[int] = set()
+    tensors = {}
+    for name, tensor in weights.items():
+        ready = tensor.detach().to("cpu", copy=False).contiguous()
+        tensors[name] = ready.clone() if ready.data_ptr() in seen else ready
+        seen.add(ready.data_ptr())
+    save_file(tensors, path, metadata={"format": "pt"})

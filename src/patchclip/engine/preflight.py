@@ -1,0 +1,71 @@
+"""Looks at one real batch before anything expensive starts, and says what the run will be."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from patchclip.contracts import Batch
+from patchclip.engine.assemble import Parts
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What one real batch told: counts, images/s of loading and of training on this rank, seconds in all."""
+
+    pairs: int
+    captions: int | None
+    batch: int
+    contrastive_batch: int
+    load_rate: float
+    train_rate: float
+    seconds: float
+
+    def __str__(self) -> str:
+        captions = f"{self.captions:,}" if self.captions is not None else "uncounted"
+        slower = min(self.load_rate, self.train_rate)
+        return (
+            f"{self.pairs:,} pairs, {captions} captions; contrastive batch {self.contrastive_batch}; "
+            f"loading {self.load_rate:.0f} images/s, training {self.train_rate:.0f} images/s ({slower:.0f} at most); "
+            f"about {self.seconds / 60:.1f} minutes"
+        )
+
+
+def inspect(parts: Parts, read: Callable[[], Batch], contrastive_batch: int, steps: int) -> tuple[Preflight, Batch]:
+    """Reads one batch, runs one forward and backward on it without an update, and logs what to expect.
+
+    Args:
+        parts: of the run.
+        read: gives the first batch.
+        contrastive_batch: pairs that compete in the loss, over all ranks.
+        steps: optimiser steps still to do.
+
+    Returns:
+        The figures, and the batch, which is trained on next.
+    """
+    started = time.perf_counter()
+    batch = read()
+    loaded = time.perf_counter()
+    pixels, tokens = parts.to_device(batch)
+    parts.gradients(pixels, tokens, (0, 0, 0), lambda loss: loss)
+    parts.optimizer.zero_grad(set_to_none=True)
+    if parts.device.type == "cuda":
+        torch.cuda.synchronize(parts.device)
+    trained = time.perf_counter()
+    load_seconds, train_seconds = loaded - started, trained - loaded
+    seconds = steps * (load_seconds + train_seconds)
+    figures = Preflight(
+        pairs=len(parts.source),
+        captions=parts.source.captions,
+        batch=len(batch),
+        contrastive_batch=contrastive_batch,
+        load_rate=len(batch) / load_seconds,
+        train_rate=len(batch) / train_seconds,
+        seconds=seconds,
+    )
+    log.info("preflight: %s", figures)
+    return figures, batch

@@ -1,0 +1,151 @@
+"""The folder of a run: whether it may start, go on or is done; what is saved in it and read back."""
+
+import json
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from patchclip.config import TrainConfig, changed_keys, config_to_dict, load_config, save_config
+from patchclip.engine import checkpoint
+from patchclip.engine.assemble import Parts
+from patchclip.errors import CheckpointError, ConfigError
+
+log = logging.getLogger(__name__)
+
+CONFIG, SUMMARY = "config.yaml", "summary.json"
+FREE = ("output", "tracking.", "checkpoint.", "eval.", "data.workers", "train.device", "train.threads")
+FREE += ("train.log_every", "train.max_bad_steps", "train.micro_batch")
+"""Keys that may differ between a run and its resumption: none of them changes what is learnt."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended: `status` is "done" or "stopped"; the weights of a done run lie in `run/model`."""
+
+    run: Path
+    status: str
+    step: int
+    total_steps: int
+    seconds: float
+    images_per_s: float
+
+
+def open_run(config: TrainConfig, resume: bool) -> TrainResult | None:
+    """Makes or checks the folder of a run and writes its resolved configuration there.
+
+    Returns:
+        The result of a run that is done already, else None.
+
+    Raises:
+        ConfigError: the folder holds a run and `resume` is off, or `resume` is on with another configuration.
+    """
+    run = Path(config.output)
+    started = checkpoint.latest(run) is not None or (run / SUMMARY).is_file()
+    if started and not resume:
+        raise ConfigError(
+            f"{run} already holds a run: go on with it (--resume, resume=True), or choose another output="
+        )
+    if started and (run / CONFIG).is_file():
+        refuse_changes(config_to_dict(load_config(run / CONFIG)), config_to_dict(config), run)
+    run.mkdir(parents=True, exist_ok=True)
+    save_config(config, run / CONFIG)
+    return read_result(run)
+
+
+def refuse_changes(before: dict[str, Any], now: dict[str, Any], run: Path) -> None:
+    """Raises ConfigError naming every key that differs and changes what is learnt."""
+    changed = [key for key in changed_keys(before, now) if not key.startswith(FREE)]
+    if changed:
+        raise ConfigError(
+            f"{run} was trained with other values of {', '.join(changed)}: resume with its own configuration "
+            f"({run / CONFIG}), or choose another output="
+        )
+
+
+def read_result(run: Path) -> TrainResult | None:
+    """The result written in a run's summary if it is done and its weights are there."""
+    if not (run / SUMMARY).is_file() or not (run / "model").is_dir():
+        return None
+    summary = json.loads((run / SUMMARY).read_text(encoding="utf-8"))
+    if summary["status"] != "done":
+        return None
+    fields = ("status", "step", "total_steps", "seconds", "images_per_s")
+    return TrainResult(run, **{name: summary[name] for name in fields})
+
+
+def write_summary(parts: Parts, result: TrainResult) -> None:
+    """Writes summary.json: how it ended, how fast, and which samples were skipped."""
+    bad = parts.stream.bad
+    content = {
+        "status": result.status,
+        "step": result.step,
+        "total_steps": result.total_steps,
+        "pairs": len(parts.source),
+        "captions": parts.source.captions,
+        "pairs_seen": parts.stream.seen,
+        "bad": len(bad),
+        "bad_first": [[sample.key, sample.reason] for sample in bad[:10]],
+        "skipped_updates": int(parts.bad_in_all.item()),
+        "seconds": round(result.seconds, 3),
+        "images_per_s": round(result.images_per_s, 2),
+        "parameters": sum(p.numel() for p in parts.model.parameters()),
+        "torch": torch.__version__,
+        "device": str(parts.device),
+        "threads": torch.get_num_threads(),
+    }
+    partial = result.run / (SUMMARY + ".tmp")
+    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(partial, result.run / SUMMARY)
+
+
+def save_state(parts: Parts, config: TrainConfig, step: int, seconds: float) -> None:
+    """Writes a checkpoint after `step` steps, from which `restore` goes on as if nothing had happened."""
+    state = {
+        "step": step,
+        "seconds": seconds,
+        "pairs": len(parts.source),
+        "optimizer": parts.optimizer.state_dict(),
+        "scaler": parts.scaler.state_dict(),
+        "clipper": parts.clipper.state_dict(),
+        "stream": parts.stream.state_dict(),
+        "bad_in_a_row": parts.bad_in_a_row,
+        "bad_in_all": parts.bad_in_all,
+        "averaged": 0 if parts.ema is None else int(parts.ema.n_averaged.item()),
+    }
+    ema = None if parts.ema is None else parts.ema.module.state_dict()
+    checkpoint.save(Path(config.output), parts.architecture, state, ema, config.checkpoint.keep)
+
+
+def restore(parts: Parts, config: TrainConfig) -> tuple[int, float]:
+    """Puts the newest checkpoint into the parts; (0, 0.0) if there is none.
+
+    Returns:
+        Steps done and seconds trained.
+
+    Raises:
+        CheckpointError: unreadable, or the data now has another number of pairs.
+    """
+    folder = checkpoint.latest(Path(config.output))
+    if folder is None:
+        return 0, 0.0
+    state, weights, ema = checkpoint.load(folder, parts.device)
+    if state["pairs"] != len(parts.source):
+        raise CheckpointError(
+            f"{folder} was trained on {state['pairs']:,} pairs but data.pairs now holds {len(parts.source):,}: "
+            "the order of samples would differ; restore the data or start a new run"
+        )
+    parts.model.load_state_dict(weights)
+    parts.optimizer.load_state_dict(state["optimizer"])
+    parts.scaler.load_state_dict(state["scaler"])
+    parts.clipper.load_state_dict(state["clipper"])
+    parts.stream.load_state_dict(state["stream"])
+    parts.bad_in_a_row, parts.bad_in_all = state["bad_in_a_row"], state["bad_in_all"]
+    if parts.ema is not None and ema is not None:
+        parts.ema.module.load_state_dict(ema)
+        parts.ema.n_averaged.fill_(state["averaged"])
+    log.info("resuming from %s", folder)
+    return int(state["step"]), float(state["seconds"])

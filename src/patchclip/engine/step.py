@@ -1,0 +1,133 @@
+"""Gradients of one training step: the whole batch at once, or exactly the same in micro-batches."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from patchclip.models.masked import MaskSlot, hash_seed
+
+Scale = Callable[[Tensor], Tensor]
+
+
+class Towers(nn.Module):
+    """Both towers in one forward, so that DistributedDataParallel sees every parameter used."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Unit-length image and text embeddings [b, e] in float32, exp(logit_scale), logit_bias."""
+        image = self.model.encode_image(pixels, normalize=True)
+        text = self.model.encode_text(tokens, normalize=True)
+        bias = getattr(self.model, "logit_bias", None)
+        return image.float(), text.float(), self.model.logit_scale.exp(), bias
+
+
+@dataclass
+class ContrastiveStep:
+    """Adds the gradients of the contrastive loss over one batch to the parameters.
+
+    With `micro_batch` it works in two passes: embeddings of all micro-batches without graph, the loss and its
+    gradient at the embeddings, then each micro-batch again with graph. The second pass replays the masks (and
+    any dropout) of the first, so the gradient is that of the whole batch; drawing new masks, as open_clip's
+    `--accum-freq` does, gives the gradient of no loss.
+
+    Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (GradCache),
+    2021, arXiv 2101.06983, section 3.
+
+    Args:
+        net: `Towers`, or DistributedDataParallel around it.
+        loss: maps (image, text, scale, bias) to terms; see `distributed.GatheredLoss`.
+        slot: where patches are dropped.
+        micro_batch: pairs held with their graph at one time, or None for all.
+        autocast: makes the context of mixed precision.
+    """
+
+    net: nn.Module
+    loss: nn.Module
+    slot: MaskSlot | None
+    micro_batch: int | None
+    autocast: Callable[[], contextlib.AbstractContextManager[object]]
+
+    def __call__(self, pixels: Tensor, tokens: Tensor, seed: tuple[int, ...], scale: Scale) -> dict[str, Tensor]:
+        """Runs forward and backward.
+
+        Args:
+            pixels: [b, 3, h, w] on the model's device.
+            tokens: [b, s] on the model's device.
+            seed: of masks and dropout: run seed, step, rank.
+            scale: applied to the loss before backward (the gradient scaler's, in fp16).
+
+        Returns:
+            The loss's terms, detached.
+        """
+        if self.micro_batch is None or self.micro_batch >= len(pixels):
+            with self.autocast():
+                embedded = self.embed(pixels, tokens, (*seed, 0))
+            terms = self.loss(*embedded)
+            scale(total(terms)).backward()
+        else:
+            terms = self.in_two_passes(pixels, tokens, seed, scale)
+        return {name: value.detach() for name, value in terms.items()}
+
+    def embed(
+        self, pixels: Tensor, tokens: Tensor, seed: tuple[int, ...], replay: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """One forward with the randomness of `seed` and, if given, the patches of an earlier pass."""
+        torch.manual_seed(hash_seed(seed))
+        if self.slot is not None:
+            self.slot.seed, self.slot.replay = seed, replay
+        out: tuple[Tensor, Tensor, Tensor, Tensor | None] = self.net(pixels, tokens)
+        return out
+
+    def in_two_passes(
+        self, pixels: Tensor, tokens: Tensor, seed: tuple[int, ...], scale: Scale
+    ) -> dict[str, Tensor]:
+        """Embeddings without graph, the loss's gradient at them, then each micro-batch with graph."""
+        size = self.micro_batch or len(pixels)
+        parts = list(zip(pixels.split(size), tokens.split(size), strict=True))
+        embedded, keeps = [], []
+        for number, (some_pixels, some_tokens) in enumerate(parts):
+            with torch.no_grad(), self.autocast():
+                embedded.append(self.embed(some_pixels, some_tokens, (*seed, number)))
+            keeps.append(None if self.slot is None else self.slot.keep)
+        image, text = (torch.cat([e[i] for e in embedded]).requires_grad_() for i in (0, 1))
+        logits = [None if v is None else v.detach().requires_grad_() for v in embedded[0][2:]]
+        terms = self.loss(image, text, *logits)
+        scale(total(terms)).backward()
+        for number, (some_pixels, some_tokens) in enumerate(parts):
+            last = number == len(parts) - 1
+            rows = slice(number * size, number * size + len(some_pixels))
+            with self.synchronised(last):
+                with self.autocast():
+                    again = self.embed(some_pixels, some_tokens, (*seed, number), keeps[number])
+                surrogate = dot(again[0], image.grad, rows) + dot(again[1], text.grad, rows)
+                for value, leaf in zip(again[2:], logits, strict=True):
+                    if value is not None:
+                        share = leaf.grad if last and leaf is not None and leaf.grad is not None else 0.0
+                        surrogate = surrogate + (value * share).sum()
+                surrogate.backward()
+        return terms
+
+    def synchronised(self, last: bool) -> contextlib.AbstractContextManager[object]:
+        """Exchange gradients between ranks with the last micro-batch only."""
+        if last or not isinstance(self.net, DistributedDataParallel):
+            return contextlib.nullcontext()
+        return self.net.no_sync()  # type: ignore[no-any-return]
+
+
+def total(terms: dict[str, Tensor]) -> Tensor:
+    """The loss: the sum of its terms."""
+    return torch.stack(list(terms.values())).sum()
+
+
+def dot(embedding: Tensor, gradient: Tensor | None, rows: slice) -> Tensor:
+    """<embedding, gradient[rows]>: its gradient at the embedding is the cached one."""
+    if gradient is None:
+        raise RuntimeError("the loss does not depend on its embeddings")
+    return (embedding * gradient[rows]).sum()

@@ -1,0 +1,1 @@
+"""Contrastive objectives on unit-length embeddings: one file each. The file name is `loss.name`."""

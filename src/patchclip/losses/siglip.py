@@ -1,0 +1,44 @@
+"""SigLIP's pairwise sigmoid loss."""
+
+from typing import Any
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class SigLIPLoss(nn.Module):
+    """Every image-text pair of the batch is a binary question: do the two belong together?
+
+    L = -(1/b) sum_ij log sigmoid(z_ij (s x_i . t_j + bias)),  z_ij = 1 if i = j else -1
+
+    Source: Zhai et al., "Sigmoid Loss for Language Image Pre-Training", ICCV 2023, arXiv 2303.15343,
+    equation (1) and algorithm 1. Equal to open_clip's `SigLipLoss`.
+    The paper starts at s = 10 and bias = -10: see `init_logit_scale` and `init_logit_bias` of the model.
+    """
+
+    initial_logits = (10.0, -10.0)
+    """Scale (exponentiated) and bias a model trained from scratch starts with."""
+
+    def forward(
+        self,
+        image: Float[Tensor, "b e"],
+        text: Float[Tensor, "b e"],
+        logit_scale: Tensor,
+        logit_bias: Tensor | None = None,
+        **extras: Any,
+    ) -> dict[str, Tensor]:
+        """The loss as {"contrastive": 0-d tensor}.
+
+        Args:
+            image: unit-length image embeddings.
+            text: unit-length text embeddings; row i describes image i.
+            logit_scale: inverse temperature s (already exponentiated), 0-d.
+            logit_bias: learnt bias, 0-d; without it the bias is 0.
+        """
+        logits = logit_scale * image @ text.T
+        if logit_bias is not None:
+            logits = logits + logit_bias
+        others = F.softplus(logits).sum()  # -log sigmoid(-x) over all pairs, then the diagonal put right:
+        own = logits.diagonal().sum()  # softplus(-x) = softplus(x) - x
+        return {"contrastive": (others - own) / len(logits)}

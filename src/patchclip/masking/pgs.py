@@ -1,0 +1,135 @@
+"""CLIP-PGS: patch generation-to-selection."""
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from patchclip.errors import ConfigError
+from patchclip.masking._edges import edge_energy, patch_grid, protected
+from patchclip.masking._schedule import MaskRatio, check_ratio, kept_patches, ratio_at
+from patchclip.masking._transport import cosine_to_all, log_sinkhorn, patch_colours
+
+LAST_RESORT = 1e3
+"""Subtracted from the score of a protected patch: far above any score, so it is masked after all others."""
+
+
+@dataclass(frozen=True)
+class PGSMask:
+    """Masks what resembles a few random candidates and keeps what edges mark as an object.
+
+    1. candidates: a random 5 % of the patches, none of them protected
+    2. protection: patches whose Sobel energy (in pixel space) lies above a quantile of their image
+    3. similarity: S = (1 - progress) * cos(colours) + progress * cos(tokens), balanced by optimal transport:
+       P = Sinkhorn(exp(S / temperature)), doubly stochastic, so that no patch attracts all mass
+    4. growth: the mask takes the patches of largest sum_{i in mask} P_ij, in equal steps, to exactly l - K
+
+    Source: Pei et al., "Seeing What Matters: Empowering CLIP with Patch Generation-to-Selection",
+    CVPR 2025, arXiv 2503.17080, section 3 (5 % candidates, Sobel, ratios 0.5 and 0.3-0.5).
+    Differs: the paper leaves open the share that is protected (here 0.3), the temperature, the number of
+    iterations and of growth steps. The released code does not follow the paper: its Sobel sees patch means
+    that are zero up to rounding, its edges become candidates to mask, its Sinkhorn divides negative sums,
+    masked tokens stay visible behind a +1 attention bias, and K is a minimum over the batch.
+    Cosines are taken after subtracting the image's mean patch (see `_transport.cosine_to_all`).
+
+    Args:
+        mask_ratio: share of patches dropped, in [0, 1): 0.5 is PGS-0.5, (0.3, 0.5) is PGS-0.3.
+        candidates: share of patches drawn first, in (0, 1).
+        protect: share of patches that edges may protect, in [0, 1). When fewer than l - K patches are
+            unprotected, protected ones follow by rising edge energy.
+        temperature: of the similarity inside optimal transport, > 0.
+        iterations: Sinkhorn updates, >= 1.
+        growth_steps: steps in which the mask grows from the candidates to its full size, >= 1.
+
+    Raises:
+        ConfigError: an argument outside its range.
+    """
+
+    mask_ratio: MaskRatio = 0.5
+    candidates: float = 0.05
+    protect: float = 0.3
+    temperature: float = 0.1
+    iterations: int = 8
+    growth_steps: int = 4
+    _ratios: tuple[float, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_ratios", check_ratio(self.mask_ratio))
+        if not 0 < self.candidates < 1:
+            raise ConfigError(f"candidates={self.candidates} must be in (0, 1): the share of patches drawn first")
+        if not 0 <= self.protect < 1:
+            raise ConfigError(f"protect={self.protect} must be in [0, 1): the share of patches edges may protect")
+        if self.temperature <= 0:
+            raise ConfigError(f"temperature={self.temperature} must be above 0; the default is 0.1")
+        if self.iterations < 1 or self.growth_steps < 1:
+            raise ConfigError(f"iterations={self.iterations} and growth_steps={self.growth_steps} must be at least 1")
+
+    def kept(self, patches: int, progress: float) -> int:
+        """Patches kept: floor(patches * (1 - ratio)), at least 1."""
+        return kept_patches(patches, ratio_at(self._ratios, progress))
+
+    @torch.no_grad()
+    def select(
+        self,
+        pixels: Float[Tensor, "b 3 h w"],
+        tokens: Float[Tensor, "b l d"],
+        progress: float,
+        generator: torch.Generator,
+    ) -> Int64[Tensor, "b k"]:
+        """Ascending indices of exactly K patches of each image; each image for itself, without host syncs."""
+        b, patches, _ = tokens.shape
+        drop = patches - self.kept(patches, progress)
+        with torch.autocast(tokens.device.type, enabled=False):
+            energy = edge_energy(pixels, patches)
+            order = last_resort(energy, protected(energy, self.protect))
+            noise = torch.rand(2, b, patches, generator=generator, device=tokens.device)
+            seeds = min(drop, max(1, round(self.candidates * patches)))
+            mask = largest(noise[0] - order, seeds)
+            if drop > seeds:
+                plan = self.balanced_similarity(pixels, tokens, progress)
+                mask = self.grow(mask, plan, noise[1], order, (seeds, drop))
+        return mask.logical_not().to(torch.uint8).topk(patches - drop, dim=1).indices.sort(dim=1).values
+
+    def balanced_similarity(
+        self, pixels: Float[Tensor, "b 3 h w"], tokens: Float[Tensor, "b l d"], progress: float
+    ) -> Float[Tensor, "b l l"]:
+        """P: patch similarity, from colours to tokens as training progresses, doubly stochastic."""
+        grid = patch_grid(pixels, tokens.shape[1])
+        similarity = (1 - progress) * cosine_to_all(patch_colours(pixels, grid))
+        if progress > 0:
+            similarity = similarity + progress * cosine_to_all(tokens)
+        return log_sinkhorn(similarity / self.temperature, self.iterations).exp()
+
+    def grow(
+        self,
+        mask: Bool[Tensor, "b l"],
+        plan: Float[Tensor, "b l l"],
+        noise: Float[Tensor, "b l"],
+        order: Float[Tensor, "b l"],
+        sizes: tuple[int, int],
+    ) -> Bool[Tensor, "b l"]:
+        """The mask grown from sizes[0] to sizes[1] patches; what it holds it keeps.
+
+        Rows of P sum to 1, so the mean score is |mask| / l; noise of a thousandth of it breaks ties, which
+        would otherwise follow the order of the patches (a flat image would lose its upper rows).
+        """
+        first, last = sizes
+        for step in range(1, self.growth_steps + 1):
+            size = first + (last - first) * step // self.growth_steps
+            score = (mask.unsqueeze(1).float() @ plan).squeeze(1)
+            ties = noise * (1e-3 * score.mean(dim=1, keepdim=True))
+            mask = largest(score + ties - order + 2 * LAST_RESORT * mask, size)
+        return mask
+
+
+def last_resort(energy: Float[Tensor, "b l"], shield: Bool[Tensor, "b l"]) -> Float[Tensor, "b l"]:
+    """What is subtracted from scores: 0 if unprotected, else LAST_RESORT * (1 .. 1.5), rising with energy."""
+    relative = energy / energy.amax(dim=1, keepdim=True).clamp_min(1e-12)
+    return shield * (LAST_RESORT * (1 + relative / 2))
+
+
+def largest(score: Float[Tensor, "b l"], size: int) -> Bool[Tensor, "b l"]:
+    """Boolean mask of the `size` largest scores in each row."""
+    chosen = score.topk(size, dim=1).indices
+    return torch.zeros_like(score, dtype=torch.bool).scatter_(1, chosen, True)

@@ -1,0 +1,199 @@
+"""Architectures by name: open_clip's configurations, our small ones beside them, and merged overrides."""
+
+import contextlib
+import copy
+import difflib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+from torch import Tensor, nn
+
+from patchclip.errors import CheckpointError, ConfigError, PatchclipError, TowerError
+
+CONFIGS = Path(__file__).parent / "configs"
+OURS = {path.stem for path in CONFIGS.glob("*.json")}
+open_clip.add_model_config(CONFIGS)
+
+WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
+"""Names open_clip and the Hugging Face hub give the two files of a checkpoint folder."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A model with what is needed to feed it and to write it down.
+
+    `model_cfg` and `preprocess_cfg` are the two halves of open_clip_config.json.
+    """
+
+    name: str
+    model: nn.Module
+    tokenizer: Callable[[list[str]], Tensor]
+    model_cfg: dict[str, Any]
+    preprocess_cfg: dict[str, Any]
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square input in pixels."""
+        size = self.preprocess_cfg["size"]
+        return int(size if isinstance(size, int) else size[0])
+
+
+def create(
+    name: str,
+    *,
+    pretrained: str | None = None,
+    image_size: int | None = None,
+    context_length: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Architecture:
+    """Creates a CLIP by name, with random or pre-trained weights.
+
+    Args:
+        name: open_clip configuration (`open_clip.list_models()`, ours among them) or `hf-hub:org/name`.
+        pretrained: open_clip tag, checkpoint file, or checkpoint folder; None starts from random weights
+            (for `hf-hub:` names the weights of the repository are used).
+        image_size: side of the input in pixels; a ViT's position embedding is resized to it.
+        context_length: text tokens.
+        overrides: merged key by key into the configuration, e.g. {"vision_cfg": {"layers": 6}}.
+
+    Raises:
+        ConfigError: unknown name or override.
+        TowerError: an image size that the tower's library cannot change.
+        CheckpointError: weights that are missing or do not fit.
+    """
+    base = configuration(name)
+    config = merge(base, overrides or {})
+    resize(config, image_size, context_length)
+    arguments = {key: value for key, value in config.items() if key != "custom_text"}
+    with readable(name, pretrained):
+        model = open_clip.create_model(
+            name,
+            pretrained=weights_file(pretrained),
+            force_custom_text=bool(config.get("custom_text", False)),
+            force_image_size=image_size,
+            force_context_length=context_length,
+            **copy.deepcopy(arguments),
+        )
+    length = config["text_cfg"].get("context_length")
+    tokenizer = open_clip.get_tokenizer(name, context_length=length)
+    return Architecture(name, model, tokenizer, config, dict(model.visual.preprocess_cfg))
+
+
+def configuration(name: str) -> dict[str, Any]:
+    """The configuration of `name`, a copy. Raises ConfigError naming the nearest if there is none."""
+    with readable(name, None):
+        config = open_clip.get_model_config(name)
+    if config is None:
+        nearest = difflib.get_close_matches(name, open_clip.list_models(), n=3, cutoff=0.0)
+        raise ConfigError(
+            f"model {name!r} is unknown; nearest: {', '.join(nearest)}. `patchclip list models` shows all"
+        )
+    return copy.deepcopy(config)
+
+
+def merge(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`config` with `changes`, section by section: a section is merged, not replaced."""
+    merged = copy.deepcopy(dict(config))
+    for key, value in changes.items():
+        inner = merged.get(key)
+        merged[key] = merge(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def resize(config: dict[str, Any], image_size: int | None, context_length: int | None) -> None:
+    """Writes the sizes into the configuration's sections."""
+    vision = config["vision_cfg"]
+    if image_size is not None:
+        if "timm_model_name" in vision and image_size != vision.get("image_size", 224):
+            raise TowerError(
+                f"image_size={image_size}: the timm tower {vision['timm_model_name']} is built for "
+                f"{vision.get('image_size', 224)} px; choose a model name of the size you want"
+            )
+        vision["image_size"] = image_size
+    if context_length is not None:
+        config["text_cfg"]["context_length"] = context_length
+
+
+def weights_file(pretrained: str | None) -> str | None:
+    """A checkpoint folder as the path of its weights; a tag or a file as it is."""
+    if pretrained is None or not Path(pretrained).is_dir():
+        return pretrained
+    folder = checkpoint_folder(Path(pretrained))
+    return str(folder / WEIGHTS)
+
+
+def checkpoint_folder(path: Path) -> Path:
+    """The folder with weights and configuration: `path` itself, or the newest inside a run folder.
+
+    Raises:
+        CheckpointError: no checkpoint there; the message says what a folder needs.
+    """
+    candidates = [path, path / "model"]
+    latest = path / "checkpoints" / "latest"
+    if latest.is_file():
+        candidates.append(path / "checkpoints" / latest.read_text().strip())
+    for folder in candidates:
+        if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file():
+            return folder
+    raise CheckpointError(
+        f"{path} holds no checkpoint: a folder needs {CONFIG} and {WEIGHTS}, or be the folder of a run"
+    )
+
+
+@contextlib.contextmanager
+def readable(name: str, pretrained: str | None) -> Any:
+    """Turns what open_clip raises about a configuration or weights into errors that name cause and cure."""
+    weights = f" with weights {pretrained}" if pretrained else ""
+    try:
+        yield
+    except PatchclipError:
+        raise
+    except TypeError as error:
+        raise ConfigError(f"model {name}: a configuration key does not exist ({error}); check model.overrides") from error
+    except (RuntimeError, ValueError, KeyError, OSError, EOFError) as error:
+        raise CheckpointError(f"model {name}{weights} cannot be loaded: {first_line(error)}") from error
+    except Exception as error:
+        if type(error).__name__ not in ("SafetensorError", "UnpicklingError"):
+            raise
+        raise CheckpointError(
+            f"model {name}{weights} is not a readable checkpoint ({first_line(error)}): "
+            "it may be truncated, or need code to load, which is refused"
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """The first 300 characters of an error on one line."""
+    return " ".join(str(error).split())[:300]
+
+
+def list_models() -> list[tuple[str, str, str]]:
+    """(name, summary, source) of every architecture, ours first."""
+    names = sorted(open_clip.list_models(), key=lambda name: (name not in OURS, name))
+    return [(n, summary(configuration(n)), "patchclip" if n in OURS else "open_clip") for n in names]
+
+
+def summary(config: Mapping[str, Any]) -> str:
+    """One line about a configuration: towers, sizes, embedding width."""
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    if "timm_model_name" in vision:
+        image = f"timm {vision['timm_model_name']}"
+    else:
+        layers = vision.get("layers", 12)
+        depth = "-".join(map(str, layers)) if isinstance(layers, list) else layers
+        image = f"{depth} x {vision.get('width', 768)}, patch {vision.get('patch_size', '-')}"
+    words = text.get("hf_model_name") or f"{text.get('layers', 12)} x {text.get('width', 512)}"
+    tokens = text.get("context_length", 77)
+    return f"image {image}, {vision.get('image_size', 224)} px; text {words}, {tokens} tokens; {config['embed_dim']}-d"
+
+
+def write_config(folder: Path, architecture: Architecture) -> None:
+    """Writes open_clip_config.json, and the tokenizer's files where it is a Hugging Face one."""
+    content = {"model_cfg": architecture.model_cfg, "preprocess_cfg": architecture.preprocess_cfg}
+    (folder / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    save = getattr(architecture.tokenizer, "save_pretrained", None)
+    if save is not None:
+        save(str(folder))

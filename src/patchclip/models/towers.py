@@ -1,0 +1,182 @@
+"""A trained CLIP as every suite and application sees it: images, texts and patches in one space."""
+
+from pathlib import Path
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from torch import Tensor, nn
+
+from patchclip.contracts import Patches
+from patchclip.errors import ConfigError, TowerError
+from patchclip.models.architectures import (
+    Architecture,
+    checkpoint_folder,
+    configuration,
+    create,
+    list_models,
+    readable,
+)
+from patchclip.models.masked import slot_of
+
+__all__ = ["ClipEncoder", "list_models", "load"]
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class ClipEncoder:
+    """Encodes images, texts and patches with an open_clip model. Build it with `patchclip.load`.
+
+    Args:
+        architecture: model, tokenizer and configuration.
+        precision: "fp32", or "bf16" / "fp16" for autocast; embeddings are float32 in every case.
+    """
+
+    def __init__(self, architecture: Architecture, precision: str = "fp32") -> None:
+        if precision not in PRECISIONS:
+            raise ConfigError(f"precision={precision!r} must be one of {', '.join(PRECISIONS)}")
+        self.name = architecture.name
+        self.architecture = architecture
+        self.model: nn.Module = architecture.model
+        self.tokenizer = architecture.tokenizer
+        self.preprocess = image_transform_v2(PreprocessCfg(**architecture.preprocess_cfg), is_train=False)
+        self.precision = precision
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies; inputs are moved there."""
+        return next(self.model.parameters()).device
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square input in pixels."""
+        return self.architecture.image_size
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches, (gh, gw). Raises TowerError for towers without patches."""
+        visual = self.model.visual
+        size = getattr(visual, "grid_size", None)
+        if size is None:
+            embedding = getattr(getattr(visual, "trunk", visual), "patch_embed", None)
+            size = getattr(embedding, "grid_size", None)
+        if size is None:
+            raise TowerError(f"{self.name}: this image tower has no patch grid; use a ViT")
+        return int(size[0]), int(size[1])
+
+    @torch.no_grad()
+    def encode_image(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b e"]:
+        """Unit-length image embeddings, float32, of preprocessed pixels."""
+        with self.autocast():
+            return F.normalize(self.model.encode_image(pixels.to(self.device)).float(), dim=-1)
+
+    @torch.no_grad()
+    def encode_text(self, tokens: Int64[Tensor, "n s"]) -> Float[Tensor, "n e"]:
+        """Unit-length text embeddings, float32, of token ids from `tokenizer`."""
+        with self.autocast():
+            return F.normalize(self.model.encode_text(tokens.to(self.device)).float(), dim=-1)
+
+    @torch.no_grad()
+    def patch_features(self, pixels: Float[Tensor, "b 3 h w"]) -> Patches:
+        """Unit-length patch embeddings in the space of the texts, on their grid.
+
+        Each patch goes alone through the tower's own pooling, final norm and projection: what the image
+        embedding would be if the tower pooled that patch only.
+
+        Raises:
+            TowerError: while a mask is active (the grid would have holes), or a tower without patches.
+        """
+        gh, gw = self.grid
+        slot = slot_of(self.model)
+        if slot is not None and slot.masks(gh * gw):
+            raise TowerError("patch_features needs every patch but a mask is active: call model.eval() first")
+        with self.autocast():
+            features = project_patches(self.model.visual, pixels.to(self.device))
+        return Patches(F.normalize(features.float(), dim=-1), (gh, gw))
+
+    def autocast(self) -> torch.autocast:
+        """Autocast at this encoder's precision."""
+        kind = PRECISIONS[self.precision]
+        return torch.autocast(self.device.type, dtype=kind, enabled=kind != torch.float32)
+
+
+def project_patches(visual: nn.Module, pixels: Tensor) -> Tensor:
+    """Patch tokens [b, l, e] of open_clip's own ViT or a timm ViT, pooled one by one and projected."""
+    trunk = getattr(visual, "trunk", None)
+    if trunk is not None and hasattr(trunk, "num_prefix_tokens"):
+        prefix = int(trunk.num_prefix_tokens)
+        tokens = trunk.forward_features(pixels)[:, prefix:]
+        pooled = visual.head(trunk.forward_head(alone(tokens, prefix + 1)))
+    elif hasattr(visual, "_embeds"):
+        tokens = visual.transformer(visual._embeds(pixels))[:, 1:]
+        pooled = visual._pool(alone(tokens, 2))[0].flatten(1)
+        pooled = pooled if visual.proj is None else pooled @ visual.proj
+    else:
+        raise TowerError(f"{type(trunk or visual).__name__} has no patch tokens: use a ViT tower")
+    return pooled.unflatten(0, tokens.shape[:2])
+
+
+def alone(tokens: Tensor, length: int) -> Tensor:
+    """Each token as a sequence of its own, repeated: any pooling (class, mean, attention) returns that token."""
+    return tokens.flatten(0, 1).unsqueeze(1).expand(-1, length, -1)
+
+
+def load(name_or_path: str | Path, *, device: str = "auto", precision: str = "fp32") -> ClipEncoder:
+    """Loads a CLIP for evaluation.
+
+    Args:
+        name_or_path: folder of a run or checkpoint (open_clip_config.json and weights); an open_clip model
+            with its weights, `ViT-B-32:openai` or `ViT-B-32:path/to/weights.safetensors`;
+            `ViT-B-32:random` for random weights; `hf-hub:org/name`.
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
+        precision: "fp32", or "bf16" / "fp16" for autocast.
+
+    Returns:
+        The encoder, in eval mode.
+
+    Raises:
+        ConfigError: unknown model name, or a name without weights.
+        CheckpointError: no or unreadable weights, or weights that do not fit.
+    """
+    architecture = open_path(Path(name_or_path)) if Path(name_or_path).exists() else open_name(str(name_or_path))
+    architecture.model.to(pick_device(device)).eval()
+    return ClipEncoder(architecture, precision)
+
+
+def open_path(path: Path) -> Architecture:
+    """Model of a run or checkpoint folder."""
+    if path.is_file():
+        raise ConfigError(f"{path} is a weights file: name its architecture too, as in ViT-B-32:{path}")
+    source = f"local-dir:{checkpoint_folder(path)}"
+    config = configuration(source)
+    with readable(str(path), None):
+        model = open_clip.create_model(source, require_pretrained=True)
+        tokenizer = open_clip.get_tokenizer(source)
+    return Architecture(str(path), model, tokenizer, config, dict(model.visual.preprocess_cfg))
+
+
+def open_name(name: str) -> Architecture:
+    """Model by open_clip name and weights, or from the Hugging Face hub."""
+    if name.startswith("hf-hub:"):
+        return create(name)
+    model, _, weights = name.partition(":")
+    configuration(model)
+    if not weights:
+        tags = open_clip.list_pretrained_tags_by_model(model)
+        known = ", ".join(f"{model}:{tag}" for tag in tags) or "none published"
+        raise ConfigError(
+            f"{name} names an architecture without weights. Weights: {known}; "
+            f"{model}:path/to/weights.safetensors for a file, {model}:random for random weights"
+        )
+    return create(model, pretrained=None if weights == "random" else weights)
+
+
+def pick_device(device: str) -> torch.device:
+    """ "auto" as CUDA, then MPS, then the CPU; any other name as torch reads it."""
+    if device != "auto":
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

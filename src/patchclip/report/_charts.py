@@ -1,0 +1,130 @@
+"""The curves of a run, each with a sentence that says how to read it."""
+
+import math
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from patchclip.report._run import RunRecord, points
+from patchclip.report.figures import Axes, Curve, Guide, line_chart, smooth
+
+MOST_CURVES = 6
+AT_GUESSING = 0.98
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing, its heading and how to read it."""
+
+    heading: str
+    drawing: Markup
+    note: str
+
+
+def training_charts(record: RunRecord) -> list[Chart]:
+    """Loss, learning rate, speed and metrics measured more than once; what was not logged is left out."""
+    charts = [
+        _loss(record),
+        *_validation(record),
+        _plain(
+            record,
+            (
+                "lr",
+                "Learning rate",
+                "How far each step moves the weights: up during the warm-up, then down along a cosine.",
+            ),
+        ),
+        _plain(
+            record,
+            (
+                "images_per_s",
+                "Images per second",
+                "Speed of training. It rises when the mask leaves fewer patches to compute.",
+            ),
+            floor=0.0,
+        ),
+    ]
+    return [chart for chart in charts if chart.drawing]
+
+
+def further_charts(record: RunRecord) -> list[Chart]:
+    """Curves for a second look: temperature, gradient norm, share of patches dropped where it varies."""
+    charts = [
+        _plain(
+            record,
+            (
+                "logit_scale",
+                "Logit scale",
+                "The learnt inverse temperature: the higher, the more sharply the model tells pairs apart.",
+            ),
+        ),
+        _plain(
+            record,
+            (
+                "grad_norm",
+                "Gradient norm",
+                "Length of the gradient of all weights. A sudden peak means an unstable step.",
+            ),
+        ),
+    ]
+    dropped = record.curve("mask_ratio")
+    if len({y for _, y in dropped}) > 1:
+        axes = Axes("Share of patches dropped by step", percent=True, floor=0.0)
+        drawing = line_chart([Curve("", dropped)], axes)
+        charts.append(
+            Chart("Patches dropped", drawing, "The share of patches that the mask hides at each step.")
+        )
+    return [chart for chart in charts if chart.drawing]
+
+
+def _loss(record: RunRecord) -> Chart:
+    raw = record.curve("loss")
+    guide, note = None, ""
+    config = record.config
+    if config is not None and config.loss.get("name") == "clip":
+        batch = config.train.batch_size
+        guide = Guide(math.log(batch), f"guessing: ln {batch} = {math.log(batch):.2f}")
+        note = (
+            f" A model that guesses among the {batch} captions of a batch sits at ln {batch}; "
+            "the further below, the better it matches pictures to captions."
+        )
+    smoothed = smooth(raw)
+    if guide is not None and smoothed and smoothed[-1][1] > AT_GUESSING * guide.value:
+        note += " This run ended there: it has learnt next to nothing."
+    curves = [Curve("each step", raw, tone=0), Curve("running median", smoothed)]
+    drawing = line_chart(curves, Axes("Training loss by step"), guide)
+    return Chart("Loss", drawing, f"The contrastive loss on training pairs.{note}")
+
+
+def _validation(record: RunRecord) -> list[Chart]:
+    if len(record.val) < 2:
+        return []
+    keys = sorted({key for row in record.val for key in row})
+    families = (
+        (
+            "/acc1",
+            "Zero-shot top-1 while training",
+            "Share of test images whose class name the model picks first.",
+        ),
+        (
+            "/image_retrieval_recall@5",
+            "Retrieval R@5 while training",
+            "Share of captions whose own image is among the five nearest.",
+        ),
+    )
+    charts = []
+    for ending, heading, note in families:
+        found = [key for key in keys if key.endswith(ending)][:MOST_CURVES]
+        curves = [
+            Curve(key.removesuffix(ending), points(record.val, key), tone)
+            for tone, key in enumerate(found, start=1)
+        ]
+        charts.append(Chart(heading, line_chart(curves, Axes(heading, percent=True, floor=0.0)), note))
+    return charts
+
+
+def _plain(record: RunRecord, words: tuple[str, str, str], floor: float | None = None) -> Chart:
+    key, heading, note = words
+    return Chart(
+        heading, line_chart([Curve("", record.curve(key))], Axes(f"{heading} by step", floor=floor)), note
+    )

@@ -1,0 +1,162 @@
+"""The report of a run: one HTML file with everything inside, for a person to read."""
+
+import logging
+import os
+import platform
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from patchclip import registry
+from patchclip.config import method
+from patchclip.errors import PatchclipError
+from patchclip.report import _charts, _numbers
+from patchclip.report._run import RunRecord, read_run
+from patchclip.report.gallery import data_uri, mask_images, retrieval_rows
+from patchclip.report.masks import mask_pictures
+
+logger = logging.getLogger(__name__)
+
+PACKAGES = ("patchclip", "torch", "torchvision", "open_clip_torch", "timm", "numpy", "pillow")
+CLASSIFICATION_COLUMNS = (("acc1", "top-1"), ("acc5", "top-5"), ("mean_per_class_recall", "mean per class"))
+RETRIEVAL_COLUMNS = tuple(
+    (f"{found}_retrieval_recall@{k}", f"{arrow} R@{k}")
+    for found, arrow in (("image", "caption → image"), ("text", "image → caption"))
+    for k in (1, 5, 10)
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """Entries to show, or the sentence that says why there are none."""
+
+    entries: list[Any] = field(default_factory=list)
+    message: str = ""
+
+
+def write_report(run: str | Path) -> Path:
+    """Writes `run`/report.html: figures, curves, masks and retrieved images of a training run.
+
+    The file is self-contained: images and drawings are inside it, nothing is fetched and no script runs. What
+    the run did not leave (an evaluation, a mask, a model) is named in its section.
+
+    Args:
+        run: folder that training wrote.
+
+    Returns:
+        Path of the report.
+
+    Raises:
+        DataError: the folder does not exist.
+    """
+    folder = Path(run)
+    record = read_run(folder)
+    path = folder / "report.html"
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial.write_text(render(record), encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def render(record: RunRecord) -> str:
+    """The page as text; everything that comes from data is escaped by the template."""
+    environment = Environment(
+        loader=PackageLoader("patchclip", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": _numbers.percent,
+        "count": _numbers.count,
+        "duration": _numbers.duration,
+    }
+    return environment.get_template("template.html").render(
+        name=record.path.resolve().name,
+        config=record.config,
+        config_text=record.config_text,
+        summary=record.summary,
+        headline=_numbers.headline(record),
+        charts=_charts.training_charts(record),
+        further_charts=_charts.further_charts(record),
+        tables=[
+            _table(record, _numbers.CLASSIFICATION, CLASSIFICATION_COLUMNS),
+            _table(record, _numbers.RETRIEVAL, RETRIEVAL_COLUMNS),
+        ],
+        masks=mask_section(record),
+        retrieval=retrieval_section(record),
+        skipped=_skipped(record),
+        versions=versions(),
+    )
+
+
+def mask_section(record: RunRecord) -> Section:
+    """Masks of eight test images by the run's masker and trained model."""
+    if record.config is None:
+        return Section(
+            message="There is no readable config.yaml in the run folder, so the mask is not known."
+        )
+    family, name, options = method(record.config, "masking")
+    if name == "none":
+        return Section(message="This run saw every patch (masking.name=none), so there is no mask to show.")
+    try:
+        from patchclip.models import towers
+
+        images = mask_images(record.config.eval.root)
+        masker = registry.build(family, name, **options)
+        pictures = mask_pictures(towers.load(record.path), masker, images)
+    except PatchclipError as error:
+        logger.warning("the report has no masks: %s", error)
+        return Section(message=f"The masks cannot be drawn: {error}")
+    return Section([(data_uri(p.original), data_uri(p.kept), p.share) for p in pictures])
+
+
+def retrieval_section(record: RunRecord) -> Section:
+    """The retrieved examples that each evaluation of a retrieval set kept, with their images."""
+    results = [result for result in record.evals if result.get("task") == _numbers.RETRIEVAL]
+    if not results:
+        return Section(message="No retrieval set was evaluated, so there is nothing to show here.")
+    root = record.config.eval.root if record.config else "samples"
+    entries, message = [], ""
+    for result in results:
+        try:
+            by_caption, by_image = retrieval_rows(root, result)
+        except PatchclipError as error:
+            logger.warning("the report has no pictures of %s: %s", result.get("dataset"), error)
+            message = f"The pictures of {result.get('dataset')} cannot be shown: {error}"
+            continue
+        entries.append((result["dataset"], result, by_caption, by_image))
+    return Section(entries, message)
+
+
+def versions() -> list[tuple[str, str]]:
+    """Python, platform and packages that made the report, as far as they are installed."""
+    found = [("Python", platform.python_version()), ("platform", platform.platform(terse=True))]
+    for package in PACKAGES:
+        try:
+            found.append((package, version(package)))
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _table(record: RunRecord, task: str, columns: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    """Rows of scores for the sets of one task; a column that no set has is left out."""
+    results = [result for result in record.evals if result.get("task") == task]
+    used = [(key, label) for key, label in columns if any(key in r.get("metrics", {}) for r in results)]
+    return {
+        "task": task,
+        "labels": [label for _, label in used],
+        "rows": [(result, [_numbers.score(result, key) for key, _ in used]) for result in results],
+    }
+
+
+def _skipped(record: RunRecord) -> list[tuple[str, int, list[Any]]]:
+    """(where, how many, the first few as [key, reason]) of the samples that could not be used."""
+    found = [("training pairs", record.summary.get("bad"), record.summary.get("bad_first"))]
+    found += [(str(r.get("dataset")), r.get("bad"), r.get("bad_first")) for r in record.evals]
+    return [(where, bad, first or []) for where, bad, first in found if bad]

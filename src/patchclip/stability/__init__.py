@@ -1,0 +1,1 @@
+"""Gradient clipping and norm strategies: one file each. The file name is `stability.clip`."""
