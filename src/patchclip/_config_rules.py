@@ -52,7 +52,7 @@ _RULES: tuple[_Rule, ...] = (
     ("train.max_steps", *_range(1)),
     ("train.batch_size", *_range(1)),
     ("train.micro_batch", *_range(1)),
-    ("train.precision", *_choice("fp32", "bf16", "fp16")),
+    ("train.precision", *_choice("auto", "fp32", "bf16", "fp16")),
     ("train.seed", *_range(0, 2**63 - 1)),
     ("train.unmasked_share", *_decay()),
     ("train.ema", *_decay()),

@@ -44,8 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except PatchclipError as error:
-        word = "stopped" if isinstance(error, Interrupted) else "error"
-        print(f"patchclip: {word}: {error}", file=sys.stderr)
+        prefix = "patchclip: " if isinstance(error, Interrupted) else "patchclip: error: "
+        print(f"{prefix}{error}", file=sys.stderr)
         if getattr(arguments, "json", False):
             print(json.dumps({"error": str(error), "exit_code": error.exit_code}))
         return error.exit_code
@@ -252,7 +252,9 @@ def _progress_bar() -> Iterator[Callable[["StepInfo"], None]]:
         def on_step(info: "StepInfo") -> None:
             if not bars:
                 stack.enter_context(logging_redirect_tqdm())
-                made = tqdm(total=info.total_steps, desc="train ", bar_format=style, mininterval=every)
+                silent = not _is_main_process()
+                made = tqdm(total=info.total_steps, desc="train ", bar_format=style, disable=silent)
+                made.mininterval = every
                 bars.append(stack.enter_context(made))
             bar, left = bars[0], tqdm.format_interval(info.seconds_left)
             text = f"loss {info.loss:.3f}, {info.images_per_s:.0f} images/s, {left} left"

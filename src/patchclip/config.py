@@ -74,7 +74,7 @@ class LoopConfig:
     max_steps: int | None = _key(None, "ends training earlier, after this many optimizer steps")
     batch_size: int = _key(256, "pairs a step over all ranks: the contrastive batch")
     micro_batch: int | None = _key(None, "pairs in memory at once; the loss stays that of the whole batch")
-    precision: str = _key("fp32", "fp32, bf16 or fp16")
+    precision: str = _key("auto", "fp32, bf16, fp16, or auto: bf16 where the device has it, else fp32")
     seed: int = _key(0, "seed of the weights, the data order, the captions and the masks")
     unmasked_share: float = _key(0.0, "last share of the steps trained without a mask")
     ema: float = _key(0.0, "decay of averaged weights; 0 is off")

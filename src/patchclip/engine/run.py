@@ -11,7 +11,7 @@ import torch
 
 from patchclip.config import TrainConfig, changed_keys, config_to_dict, load_config, save_config
 from patchclip.engine import checkpoint
-from patchclip.engine.assemble import Parts
+from patchclip.engine.assemble import Parts, choose_precision
 from patchclip.errors import CheckpointError, ConfigError
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def read_result(run: Path) -> TrainResult | None:
     return TrainResult(run, **{name: summary[name] for name in fields})
 
 
-def write_summary(parts: Parts, result: TrainResult) -> None:
+def write_summary(parts: Parts, config: TrainConfig, result: TrainResult) -> None:
     """Writes summary.json: how it ended, how fast, and which samples were skipped."""
     bad = parts.stream.bad
     content = {
@@ -95,6 +95,7 @@ def write_summary(parts: Parts, result: TrainResult) -> None:
         "parameters": sum(p.numel() for p in parts.model.parameters()),
         "torch": torch.__version__,
         "device": str(parts.device),
+        "precision": choose_precision(config.train.precision, parts.device),
         "threads": torch.get_num_threads(),
     }
     partial = result.run / (SUMMARY + ".tmp")

@@ -233,7 +233,7 @@ class Loop:
                 checkpoint.save_final(run, parts.architecture, parts.final_weights())
         if self.tracker is not None:
             report_bad(parts)
-            write_summary(parts, result)
+            write_summary(parts, self.config, result)
             self.tracker.close()
         wait(self.world)
         return result

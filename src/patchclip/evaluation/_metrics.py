@@ -98,7 +98,7 @@ def share_within(ranks: Int64[Tensor, "q"], k: int) -> float:
     """Share of ranks that are at most k, in [0, 1]."""
     if ranks.numel() == 0:
         raise DataError("0 ranks: a share needs at least one query; check that the data set is not empty")
-    return (ranks <= k).double().mean().item()
+    return int((ranks <= k).sum()) / ranks.numel()
 
 
 def top_k_accuracy(scores: Float[Tensor, "b c"], labels: Int64[Tensor, "b"], k: int) -> float:
@@ -139,12 +139,12 @@ def mean_per_class_recall(ranks: Int64[Tensor, "b"], labels: Int64[Tensor, "b"])
 def class_recall(
     ranks: Int64[Tensor, "b"], labels: Int64[Tensor, "b"]
 ) -> tuple[Int64[Tensor, "c"], Float[Tensor, "c"], Int64[Tensor, "c"]]:
-    """The classes that have images, the share of their images ranked first, and how many images they have."""
+    """The classes that have images, the share of their images ranked first, and their images (on the CPU)."""
     if labels.numel() == 0:
         raise DataError("0 labels: recall needs at least one image; check that the data set is not empty")
-    present, member, images = labels.unique(return_inverse=True, return_counts=True)
-    hits = torch.zeros(len(present), dtype=torch.float64, device=labels.device)
-    hits.index_add_(0, member, (ranks == 1).double())
+    present, member, images = labels.cpu().unique(return_inverse=True, return_counts=True)
+    hits = torch.zeros(len(present), dtype=torch.float64)
+    hits.index_add_(0, member, (ranks == 1).cpu().double())
     return present, hits / images, images
 
 
