@@ -4,7 +4,7 @@
 # make clean  remove what was set up and built; runs/ stays
 #
 # Everything is installed into .venv. Another Python:      make demo PYTHON=/path/to/python3.12
-# Without an NVIDIA GPU a smaller torch will do:           make demo PIP_FLAGS='--extra-index-url https://download.pytorch.org/whl/cpu'
+# Options for pip (another index, a cache, a smaller torch): make demo PIP_FLAGS='...'
 
 PYTHON ?=
 PIP_FLAGS ?=

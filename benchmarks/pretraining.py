@@ -1,9 +1,9 @@
-"""Dense CLIP against masked pre-training at equal epochs: zero-shot, retrieval and processor time, several seeds.
+"""Dense CLIP against masked pre-training at equal epochs: zero-shot, retrieval, time, several seeds.
 
     python benchmarks/pretraining.py --pairs 'DIR/train/pairs-*.tar' --data-root DIR/test
 
-Every run is its own process with one thread; `--jobs` of them at a time. Time is processor time of the training
-steps (loading included, evaluation not), so that runs beside each other do not change it much.
+Every run is its own process with one thread; `--jobs` of them at a time. Time is processor time of the
+training steps (loading included, evaluation not), so that runs beside each other do not change it much.
 Writes benchmarks/results/pretraining.json and docs/results/pretraining.md.
 """
 
@@ -42,7 +42,9 @@ def one_run(overrides: list[str], result: Path) -> None:
         record = json.loads(path.read_text(encoding="utf-8"))
         scores[record["dataset"]] = {"metrics": record["metrics"], "chance": record.get("chance", {})}
     seconds = (ticks[-1] - ticks[0]) / max(1, len(ticks) - 1)
-    result.write_text(json.dumps({"scores": scores, "step_seconds": seconds, "steps": len(ticks)}), encoding="utf-8")
+    result.write_text(
+        json.dumps({"scores": scores, "step_seconds": seconds, "steps": len(ticks)}), encoding="utf-8"
+    )
 
 
 def spawn(name: str, seed: int, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -112,20 +114,26 @@ def markdown(content: dict[str, Any]) -> str:
     for name, row in table.items():
         cells = [f"{row[c]['mean']:.2f} ± {row[c]['std']:.2f}" for c in columns]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    lines.append("| guessing | " + " | ".join(f"{guess[c]:.2f}" if c in guess else "" for c in columns) + " |")
+    lines.append(
+        "| guessing | " + " | ".join(f"{guess[c]:.2f}" if c in guess else "" for c in columns) + " |"
+    )
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     """Runs the study and writes its results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pairs", default="samples", help="training pairs, as data.pairs")
     parser.add_argument("--data-root", default="samples", help="evaluation sets, as eval.root")
     parser.add_argument("--datasets", nargs="+", default=SETS)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--quick", action="store_true", help="six steps of dense and PGS 0.5, one seed; writes nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="six steps of dense and PGS 0.5, one seed; writes nothing"
+    )
     parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("override", nargs="*", help="key=value for every run")
     options = parser.parse_args()

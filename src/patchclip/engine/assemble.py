@@ -4,6 +4,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +53,7 @@ class Parts:
         self.bad_in_all = torch.zeros((), device=self.device)
 
     @property
-    def model(self) -> nn.Module:
+    def model(self) -> Any:
         """The model that is trained."""
         return self.architecture.model
 
@@ -163,11 +164,14 @@ def open_source(config: TrainConfig) -> PairSource:
     return open_pairs(data.pairs, columns=columns, split=data.split)
 
 
-def open_stream(config: TrainConfig, source: PairSource, architecture: Architecture, world: World) -> PairStream:
+def open_stream(
+    config: TrainConfig, source: PairSource, architecture: Architecture, world: World
+) -> PairStream:
     """This rank's share of the training batches, preprocessed as the model expects."""
     if config.train.batch_size % world.size:
         raise ConfigError(
-            f"train.batch_size={config.train.batch_size} is the batch of all ranks and must divide by {world.size}"
+            f"train.batch_size={config.train.batch_size} is the batch of all ranks: "
+            f"it must divide by {world.size}"
         )
     preprocess = architecture.preprocess_cfg
     transform = train_transform(
@@ -195,7 +199,9 @@ def per_rank_micro_batch(config: TrainConfig, world: World) -> int | None:
     return max(1, config.train.micro_batch // world.size)
 
 
-def autocast(config: TrainConfig, device: torch.device) -> Callable[[], contextlib.AbstractContextManager[object]]:
+def autocast(
+    config: TrainConfig, device: torch.device
+) -> Callable[[], contextlib.AbstractContextManager[object]]:
     """Makes the context of `train.precision`.
 
     On CPUs, bf16 attention runs as plain matrix products: the fused kernel's backward is several times slower

@@ -1,9 +1,9 @@
 """Checkpoints that are whole or absent: written beside, flushed to disk, then renamed.
 
-    checkpoints/step-00000200/   open_clip_model.safetensors, open_clip_config.json: plain open_clip
-                                 ema_model.safetensors: averaged weights, if there are any
-                                 training_state.pt: optimiser, step, counters (tensors and plain values only)
-    checkpoints/latest           the name of the newest
+checkpoints/step-00000200/   open_clip_model.safetensors, open_clip_config.json: plain open_clip
+                             ema_model.safetensors: averaged weights, if there are any
+                             training_state.pt: optimiser, step, counters (tensors and plain values only)
+checkpoints/latest           the name of the newest
 """
 
 import contextlib
@@ -67,7 +67,9 @@ def latest(run: Path) -> Path | None:
     return folders[-1] if folders else None
 
 
-def load(folder: Path, device: torch.device) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor] | None]:
+def load(
+    folder: Path, device: torch.device
+) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor] | None]:
     """(training state, weights, averaged weights or None) of a checkpoint.
 
     Raises:
@@ -79,7 +81,8 @@ def load(folder: Path, device: torch.device) -> tuple[dict[str, Any], dict[str, 
         ema = load_file(folder / EMA, device=str(device)) if (folder / EMA).is_file() else None
     except Exception as error:
         raise CheckpointError(
-            f"checkpoint {folder} cannot be read ({error}): remove this folder to resume from the one before it"
+            f"checkpoint {folder} cannot be read ({error}): "
+            "remove this folder to resume from the one before it"
         ) from error
     return state, weights, ema
 

@@ -34,7 +34,9 @@ def joined(device: torch.device) -> Iterator[World]:
     if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
         yield World()
         return
-    world = World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", 0)))
+    world = World(
+        int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", 0))
+    )
     ours = not dist.is_initialized()
     if ours:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")

@@ -27,15 +27,16 @@ class Preflight:
 
     def __str__(self) -> str:
         captions = f"{self.captions:,}" if self.captions is not None else "uncounted"
-        slower = min(self.load_rate, self.train_rate)
         return (
             f"{self.pairs:,} pairs, {captions} captions; contrastive batch {self.contrastive_batch}; "
-            f"loading {self.load_rate:.0f} images/s, training {self.train_rate:.0f} images/s ({slower:.0f} at most); "
+            f"loading {self.load_rate:.0f} images/s, training {self.train_rate:.0f} images/s; "
             f"about {self.seconds / 60:.1f} minutes"
         )
 
 
-def inspect(parts: Parts, read: Callable[[], Batch], contrastive_batch: int, steps: int) -> tuple[Preflight, Batch]:
+def inspect(
+    parts: Parts, read: Callable[[], Batch], contrastive_batch: int, steps: int
+) -> tuple[Preflight, Batch]:
     """Reads one batch, runs one forward and backward on it without an update, and logs what to expect.
 
     Args:

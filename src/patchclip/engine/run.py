@@ -17,8 +17,8 @@ from patchclip.errors import CheckpointError, ConfigError
 log = logging.getLogger(__name__)
 
 CONFIG, SUMMARY = "config.yaml", "summary.json"
-FREE = ("output", "tracking.", "checkpoint.", "eval.", "data.workers", "train.device", "train.threads")
-FREE += ("train.log_every", "train.max_bad_steps", "train.micro_batch")
+FREE = ("output", "tracking.", "checkpoint.", "eval.", "data.workers", "data.max_bad_share")
+FREE_TRAIN = ("train.device", "train.threads", "train.log_every", "train.max_bad_steps")
 """Keys that may differ between a run and its resumption: none of them changes what is learnt."""
 
 
@@ -58,7 +58,7 @@ def open_run(config: TrainConfig, resume: bool) -> TrainResult | None:
 
 def refuse_changes(before: dict[str, Any], now: dict[str, Any], run: Path) -> None:
     """Raises ConfigError naming every key that differs and changes what is learnt."""
-    changed = [key for key in changed_keys(before, now) if not key.startswith(FREE)]
+    changed = [key for key in changed_keys(before, now) if not key.startswith(FREE + FREE_TRAIN)]
     if changed:
         raise ConfigError(
             f"{run} was trained with other values of {', '.join(changed)}: resume with its own configuration "
@@ -136,7 +136,7 @@ def restore(parts: Parts, config: TrainConfig) -> tuple[int, float]:
     state, weights, ema = checkpoint.load(folder, parts.device)
     if state["pairs"] != len(parts.source):
         raise CheckpointError(
-            f"{folder} was trained on {state['pairs']:,} pairs but data.pairs now holds {len(parts.source):,}: "
+            f"{folder} was trained on {state['pairs']:,} pairs but there are {len(parts.source):,} now: "
             "the order of samples would differ; restore the data or start a new run"
         )
     parts.model.load_state_dict(weights)

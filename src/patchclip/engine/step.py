@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ Scale = Callable[[Tensor], Tensor]
 
 class Towers(nn.Module):
     """Both towers in one forward, so that DistributedDataParallel sees every parameter used."""
+
+    model: Any
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -54,7 +57,9 @@ class ContrastiveStep:
     micro_batch: int | None
     autocast: Callable[[], contextlib.AbstractContextManager[object]]
 
-    def __call__(self, pixels: Tensor, tokens: Tensor, seed: tuple[int, ...], scale: Scale) -> dict[str, Tensor]:
+    def __call__(
+        self, pixels: Tensor, tokens: Tensor, seed: tuple[int, ...], scale: Scale
+    ) -> dict[str, Tensor]:
         """Runs forward and backward.
 
         Args:
@@ -91,12 +96,14 @@ class ContrastiveStep:
         """Embeddings without graph, the loss's gradient at them, then each micro-batch with graph."""
         size = self.micro_batch or len(pixels)
         parts = list(zip(pixels.split(size), tokens.split(size), strict=True))
-        embedded, keeps = [], []
+        embedded: list[tuple[Tensor, Tensor, Tensor, Tensor | None]] = []
+        keeps: list[Tensor | None] = []
         for number, (some_pixels, some_tokens) in enumerate(parts):
             with torch.no_grad(), self.autocast():
                 embedded.append(self.embed(some_pixels, some_tokens, (*seed, number)))
             keeps.append(None if self.slot is None else self.slot.keep)
-        image, text = (torch.cat([e[i] for e in embedded]).requires_grad_() for i in (0, 1))
+        image = torch.cat([e[0] for e in embedded]).requires_grad_()
+        text = torch.cat([e[1] for e in embedded]).requires_grad_()
         logits = [None if v is None else v.detach().requires_grad_() for v in embedded[0][2:]]
         terms = self.loss(image, text, *logits)
         scale(total(terms)).backward()

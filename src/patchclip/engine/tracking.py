@@ -25,7 +25,9 @@ class Tracker:
         ConfigError: `wandb` without the package.
     """
 
-    def __init__(self, run: Path, step: int, tensorboard: bool, wandb: str | None, config: dict[str, Any]) -> None:
+    def __init__(
+        self, run: Path, step: int, tensorboard: bool, wandb: str | None, config: dict[str, Any]
+    ) -> None:
         cut(run / METRICS, step)
         self._file = (run / METRICS).open("a", encoding="utf-8")
         self._board = None
@@ -38,7 +40,9 @@ class Tracker:
             try:
                 import wandb as weights_and_biases
             except ImportError as error:
-                raise ConfigError("tracking.wandb needs Weights & Biases: pip install 'patchclip[wandb]'") from error
+                raise ConfigError(
+                    "tracking.wandb needs Weights & Biases: pip install 'patchclip[wandb]'"
+                ) from error
             self._wandb = weights_and_biases.init(
                 project=wandb, name=run.name, dir=str(run), config=config, resume="allow"
             )

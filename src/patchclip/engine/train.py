@@ -97,7 +97,9 @@ class Loop:
         run = Path(config.output)
         tracking = config.tracking
         self.tracker = (
-            Tracker(run, start, tracking.tensorboard, tracking.wandb, config_to_dict(config)) if world.main else None
+            Tracker(run, start, tracking.tensorboard, tracking.wandb, config_to_dict(config))
+            if world.main
+            else None
         )
 
     def run(self, start: int, stop: "Stop", on_step: OnStep | None) -> TrainResult:
@@ -111,7 +113,9 @@ class Loop:
             batch = batch if step == start else next(batches)
             lr = self.schedule(step)
             pixels, tokens = parts.to_device(batch)
-            terms = parts.gradients(pixels, tokens, (config.train.seed, step, self.world.rank), parts.scaler.scale)
+            terms = parts.gradients(
+                pixels, tokens, (config.train.seed, step, self.world.rank), parts.scaler.scale
+            )
             stats = parts.update()
             now = time.perf_counter()
             self.count(terms, now - clock)
@@ -127,7 +131,8 @@ class Loop:
             if stopping and done < parts.total_steps:
                 self.finish("stopped", done)
                 raise Interrupted(
-                    f"stopped at step {saved} of {parts.total_steps}; saved in {config.output}: go on with --resume",
+                    f"stopped at step {saved} of {parts.total_steps}, all saved in {config.output}: "
+                    "go on with --resume",
                     stop.exit_code,
                 )
             if config.eval.every and done % config.eval.every == 0 and done < parts.total_steps:
@@ -156,7 +161,7 @@ class Loop:
         self.seconds += seconds
 
     def write(self, step: int, lr: float, stats: ClipStats) -> None:
-        """Writes the averages since the last log line, and looks for trouble. The only host sync of a step."""
+        """Writes the averages since the last log line and looks for trouble: the only host sync."""
         means = {f"loss/{name}": (value / self.counted).item() for name, value in self.sums.items()}
         self.loss = sum(means.values())
         self.rate = self.counted * self.config.train.batch_size / self.counted_seconds
@@ -199,7 +204,7 @@ class Loop:
         return step
 
     def validate(self, step: int) -> None:
-        """Evaluates zero-shot with the weights a run would end with; results go to `eval/` and the metrics."""
+        """Evaluates zero-shot with the weights a run would end with, into `eval/` and the metrics."""
         chosen = self.config.eval
         if self.tracker is not None and chosen.datasets != []:
             ema = self.parts.ema
@@ -215,7 +220,9 @@ class Loop:
             )
             model.train()
             for result in results:
-                log.info("%s: %s", result.dataset, ", ".join(f"{k} {v:.3f}" for k, v in result.metrics.items()))
+                log.info(
+                    "%s: %s", result.dataset, ", ".join(f"{k} {v:.3f}" for k, v in result.metrics.items())
+                )
             values: dict[str, Any] = {f"{r.dataset}/{k}": v for r in results for k, v in r.metrics.items()}
             self.tracker.log("val", step, **values)
         wait(self.world)

@@ -15,7 +15,7 @@ class LossWatch:
     """Reads the loss at every log line and warns once for each thing that is wrong.
 
     Args:
-        chance: the loss of guessing (ln of the contrastive batch for InfoNCE), or None if it has no such value.
+        chance: the loss of guessing (ln of the contrastive batch for InfoNCE), or None if there is none.
         patience: step after which guessing is no longer normal.
         max_bad_steps: updates in a row that may be non-finite before training stops.
     """
@@ -33,11 +33,14 @@ class LossWatch:
         """
         if bad_in_a_row > self.max_bad_steps:
             raise TrainingError(
-                f"{bad_in_a_row} updates in a row had non-finite gradients (step {step}; all were skipped): lower "
-                "optim.lr, set stability.clip=norm, or use train.precision=bf16 or fp32; the last checkpoint is good"
+                f"{bad_in_a_row} updates in a row had non-finite gradients and were skipped (step {step}): "
+                "lower optim.lr, set stability.clip=norm, or use train.precision=bf16 or fp32; "
+                "the last checkpoint is good"
             )
         if bad_in_all or not math.isfinite(loss):
-            self.warn("finite", f"non-finite loss or gradients by step {step}: {bad_in_all} updates skipped so far")
+            self.warn(
+                "finite", f"non-finite loss or gradients by step {step}: {bad_in_all} updates skipped so far"
+            )
         if math.isfinite(loss):
             self.window.append(loss)
         self.look_for_guessing(step)
@@ -49,7 +52,7 @@ class LossWatch:
         if min(self.window) >= 0.99 * self.chance:
             self.warn(
                 "chance",
-                f"the loss sits at {self.window[-1]:.3f}, which is guessing (ln of the batch = {self.chance:.3f}): "
+                f"the loss sits at {self.window[-1]:.3f}: guessing gives ln(batch) = {self.chance:.3f}; "
                 "check that captions fit their images, lower optim.lr, or lengthen optim.warmup_steps",
             )
 

@@ -57,13 +57,19 @@ class PGSMask:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_ratios", check_ratio(self.mask_ratio))
         if not 0 < self.candidates < 1:
-            raise ConfigError(f"candidates={self.candidates} must be in (0, 1): the share of patches drawn first")
+            raise ConfigError(
+                f"candidates={self.candidates} must be in (0, 1): the share of patches drawn first"
+            )
         if not 0 <= self.protect < 1:
-            raise ConfigError(f"protect={self.protect} must be in [0, 1): the share of patches edges may protect")
+            raise ConfigError(
+                f"protect={self.protect} must be in [0, 1): the share of patches edges may protect"
+            )
         if self.temperature <= 0:
             raise ConfigError(f"temperature={self.temperature} must be above 0; the default is 0.1")
         if self.iterations < 1 or self.growth_steps < 1:
-            raise ConfigError(f"iterations={self.iterations} and growth_steps={self.growth_steps} must be at least 1")
+            raise ConfigError(
+                f"iterations={self.iterations} and growth_steps={self.growth_steps} must be at least 1"
+            )
 
     def kept(self, patches: int, progress: float) -> int:
         """Patches kept: floor(patches * (1 - ratio)), at least 1."""

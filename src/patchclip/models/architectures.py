@@ -4,13 +4,14 @@ import contextlib
 import copy
 import difflib
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import open_clip
-from torch import Tensor, nn
+from torch import Tensor
 
 from patchclip.errors import CheckpointError, ConfigError, PatchclipError, TowerError
 
@@ -26,11 +27,12 @@ WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
 class Architecture:
     """A model with what is needed to feed it and to write it down.
 
-    `model_cfg` and `preprocess_cfg` are the two halves of open_clip_config.json.
+    `model` is what `open_clip.create_model` returns; `model_cfg` and `preprocess_cfg` are the two halves of
+    open_clip_config.json.
     """
 
     name: str
-    model: nn.Module
+    model: Any
     tokenizer: Callable[[list[str]], Tensor]
     model_cfg: dict[str, Any]
     preprocess_cfg: dict[str, Any]
@@ -78,8 +80,8 @@ def create(
             force_context_length=context_length,
             **copy.deepcopy(arguments),
         )
-    length = config["text_cfg"].get("context_length")
-    tokenizer = open_clip.get_tokenizer(name, context_length=length)
+        length = config["text_cfg"].get("context_length")
+        tokenizer = open_clip.get_tokenizer(name, context_length=length)
     return Architecture(name, model, tokenizer, config, dict(model.visual.preprocess_cfg))
 
 
@@ -100,7 +102,9 @@ def merge(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
     merged = copy.deepcopy(dict(config))
     for key, value in changes.items():
         inner = merged.get(key)
-        merged[key] = merge(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+        merged[key] = (
+            merge(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+        )
     return merged
 
 
@@ -148,12 +152,20 @@ def checkpoint_folder(path: Path) -> Path:
 def readable(name: str, pretrained: str | None) -> Any:
     """Turns what open_clip raises about a configuration or weights into errors that name cause and cure."""
     weights = f" with weights {pretrained}" if pretrained else ""
+    root = logging.getLogger()
+    root.addFilter(not_random)
     try:
         yield
     except PatchclipError:
         raise
+    except ImportError as error:
+        raise ConfigError(
+            f"model {name} needs the package {error.name}: pip install 'patchclip[hf]'"
+        ) from error
     except TypeError as error:
-        raise ConfigError(f"model {name}: a configuration key does not exist ({error}); check model.overrides") from error
+        raise ConfigError(
+            f"model {name}: a configuration key does not exist ({error}); check model.overrides"
+        ) from error
     except (RuntimeError, ValueError, KeyError, OSError, EOFError) as error:
         raise CheckpointError(f"model {name}{weights} cannot be loaded: {first_line(error)}") from error
     except Exception as error:
@@ -163,6 +175,13 @@ def readable(name: str, pretrained: str | None) -> Any:
             f"model {name}{weights} is not a readable checkpoint ({first_line(error)}): "
             "it may be truncated, or need code to load, which is refused"
         ) from error
+    finally:
+        root.removeFilter(not_random)
+
+
+def not_random(record: logging.LogRecord) -> bool:
+    """Drops open_clip's warning about random weights: here they are always asked for."""
+    return "Model initialized randomly" not in record.getMessage()
 
 
 def first_line(error: Exception) -> str:
@@ -187,7 +206,8 @@ def summary(config: Mapping[str, Any]) -> str:
         image = f"{depth} x {vision.get('width', 768)}, patch {vision.get('patch_size', '-')}"
     words = text.get("hf_model_name") or f"{text.get('layers', 12)} x {text.get('width', 512)}"
     tokens = text.get("context_length", 77)
-    return f"image {image}, {vision.get('image_size', 224)} px; text {words}, {tokens} tokens; {config['embed_dim']}-d"
+    size = vision.get("image_size", 224)
+    return f"image {image}, {size} px; text {words}, {tokens} tokens; {config['embed_dim']}-d"
 
 
 def write_config(folder: Path, architecture: Architecture) -> None:

@@ -1,8 +1,9 @@
 """Where patches are dropped: a slot between the patch embedding and the first block of a ViT tower.
 
-open_clip's own ViT has `patch_dropout` there, timm's have `patch_drop`; the slot takes that place, so no tower
-is forked and no weight is added (`state_dict` is unchanged, and so are checkpoints). The pixels reach the slot
-by a hook on the patch embedding. In eval mode, and for a masker that keeps everything, tokens pass untouched.
+open_clip's own ViT has `patch_dropout` there, timm's have `patch_drop`; the slot takes that place, so no
+tower is forked and no weight is added (`state_dict` is unchanged, and so are checkpoints). The pixels reach
+the slot by a hook on the patch embedding. In eval mode, and for a masker that keeps everything, tokens pass
+untouched.
 """
 
 import hashlib
@@ -78,7 +79,9 @@ class MaskSlot(nn.Module):
         if replay is not None:
             self.keep = replay
         elif pixels is None or pixels.ndim != 4:
-            raise TowerError("the mask did not see the pixels [b, 3, h, w] of this forward: call attach() again")
+            raise TowerError(
+                "the mask did not see the pixels [b, 3, h, w] of this forward: call attach() again"
+            )
         else:
             generator = torch.Generator(tokens.device).manual_seed(hash_seed(self.seed))
             self.keep = self.masker.select(self.whole(pixels), tokens, self.progress, generator)

@@ -1,13 +1,14 @@
 """A trained CLIP as every suite and application sees it: images, texts and patches in one space."""
 
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from open_clip.transform import PreprocessCfg, image_transform_v2
-from torch import Tensor, nn
+from torch import Tensor
 
 from patchclip.contracts import Patches
 from patchclip.errors import ConfigError, TowerError
@@ -39,7 +40,7 @@ class ClipEncoder:
             raise ConfigError(f"precision={precision!r} must be one of {', '.join(PRECISIONS)}")
         self.name = architecture.name
         self.architecture = architecture
-        self.model: nn.Module = architecture.model
+        self.model: Any = architecture.model
         self.tokenizer = architecture.tokenizer
         self.preprocess = image_transform_v2(PreprocessCfg(**architecture.preprocess_cfg), is_train=False)
         self.precision = precision
@@ -102,7 +103,7 @@ class ClipEncoder:
         return torch.autocast(self.device.type, dtype=kind, enabled=kind != torch.float32)
 
 
-def project_patches(visual: nn.Module, pixels: Tensor) -> Tensor:
+def project_patches(visual: Any, pixels: Tensor) -> Tensor:
     """Patch tokens [b, l, e] of open_clip's own ViT or a timm ViT, pooled one by one and projected."""
     trunk = getattr(visual, "trunk", None)
     if trunk is not None and hasattr(trunk, "num_prefix_tokens"):
@@ -119,7 +120,7 @@ def project_patches(visual: nn.Module, pixels: Tensor) -> Tensor:
 
 
 def alone(tokens: Tensor, length: int) -> Tensor:
-    """Each token as a sequence of its own, repeated: any pooling (class, mean, attention) returns that token."""
+    """Each token as a sequence of its own, repeated: any pooling (class, mean, attention) returns it."""
     return tokens.flatten(0, 1).unsqueeze(1).expand(-1, length, -1)
 
 
@@ -140,7 +141,9 @@ def load(name_or_path: str | Path, *, device: str = "auto", precision: str = "fp
         ConfigError: unknown model name, or a name without weights.
         CheckpointError: no or unreadable weights, or weights that do not fit.
     """
-    architecture = open_path(Path(name_or_path)) if Path(name_or_path).exists() else open_name(str(name_or_path))
+    architecture = (
+        open_path(Path(name_or_path)) if Path(name_or_path).exists() else open_name(str(name_or_path))
+    )
     architecture.model.to(pick_device(device)).eval()
     return ClipEncoder(architecture, precision)
 

@@ -27,7 +27,9 @@ class NormClip:
 
     def __init__(self, max_norm: float = 1.0) -> None:
         if max_norm <= 0:
-            raise ConfigError(f"max_norm={max_norm} must be above 0; use stability.clip=none to switch clipping off")
+            raise ConfigError(
+                f"max_norm={max_norm} must be above 0; use stability.clip=none to switch clipping off"
+            )
         self.max_norm = max_norm
 
     def __call__(self, named_parameters: Iterable[tuple[str, nn.Parameter]]) -> ClipStats:
