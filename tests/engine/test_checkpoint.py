@@ -171,6 +171,24 @@ def test_saving_a_step_again_replaces_it(tmp_path: Path, made: Architecture) -> 
     assert names(tmp_path) == [LATEST, "step-00000004"]
 
 
+def test_a_checkpoint_that_cannot_be_replaced_stays(
+    tmp_path: Path, made: Architecture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save(tmp_path, made, {"step": 4, "note": "old"})
+    rename = os.rename
+
+    def refuse(source: Path, target: Path) -> None:
+        if Path(source).suffix == ".tmp":
+            full_disk()
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    with pytest.raises(CheckpointError, match="No space left"):
+        save(tmp_path, made, {"step": 4, "note": "new"})
+    assert load(folder, CPU)[0]["note"] == "old"
+    assert names(tmp_path) == [LATEST, "step-00000004"]
+
+
 def empty(run: Path, *steps: str) -> Path:
     for step in steps:
         (run / "checkpoints" / step).mkdir(parents=True)
@@ -202,7 +220,6 @@ def test_the_pointer_decides(tmp_path: Path) -> None:
 def test_prune_keeps_the_newest_and_sweeps_leftovers(tmp_path: Path, keep: int) -> None:
     steps = [f"step-{step:08d}" for step in (2, 10, 100)]
     folder = empty(tmp_path, *steps, "step-00000050.tmp", "step-00000060.old") / "checkpoints"
-    (folder / "latest.tmp").write_text("step")
     prune(folder, keep)
     assert names(tmp_path) == steps[-keep:]
 

@@ -53,7 +53,7 @@ class Rig:
         terms = self.loss(*self.net(self.pixels, self.tokens))
         loss = sum(terms.values())
         loss.backward()
-        return float(loss), self.gradients()
+        return float(loss.detach()), self.gradients()
 
     def gradients(self) -> dict[str, Tensor]:
         taken = {n: p.grad.clone() for n, p in self.model.named_parameters() if p.grad is not None}
@@ -185,5 +185,5 @@ def test_embeddings_are_unit_length_float32() -> None:
         image, text, scale, bias = rig.net(rig.pixels, rig.tokens)
     assert image.dtype == text.dtype == torch.float32
     torch.testing.assert_close(image.norm(dim=1), torch.ones(8), atol=0.01, rtol=0)
-    assert float(scale) == pytest.approx(float(rig.model.logit_scale.exp()))
+    assert scale.item() == pytest.approx(rig.model.logit_scale.detach().exp().item())
     assert bias is rig.model.logit_bias

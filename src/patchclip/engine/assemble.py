@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -109,7 +109,12 @@ def assemble(config: TrainConfig, world: World, device: torch.device) -> Parts:
     if world.size > 1:
         net = DistributedDataParallel(net, device_ids=[device.index] if device.type == "cuda" else None)
     gradients = ContrastiveStep(
-        net, GatheredLoss(loss, world), slot, per_rank_micro_batch(config, world), autocast(config, device)
+        net,
+        GatheredLoss(loss, world),
+        slot,
+        per_rank_micro_batch(config, world),
+        autocast(config, device),
+        kernels(config, device),
     )
     optim = config.optim
     optimizer = adamw(model, optim.lr, (optim.beta1, optim.beta2), optim.eps, optim.weight_decay)
@@ -202,22 +207,22 @@ def per_rank_micro_batch(config: TrainConfig, world: World) -> int | None:
 def autocast(
     config: TrainConfig, device: torch.device
 ) -> Callable[[], contextlib.AbstractContextManager[object]]:
-    """Makes the context of `train.precision`.
+    """Makes the context of `train.precision`."""
+    kind = PRECISIONS[choose_precision(config.train.precision, device)]
+    return lambda: torch.autocast(device.type, dtype=kind, enabled=kind != torch.float32)
+
+
+def kernels(
+    config: TrainConfig, device: torch.device
+) -> Callable[[], contextlib.AbstractContextManager[object]]:
+    """Makes the context that chooses attention kernels.
 
     On CPUs, bf16 attention runs as plain matrix products: the fused kernel's backward is several times slower
     there for the short sequences that masking leaves (benchmarks/attention.py).
     """
-    kind = PRECISIONS[choose_precision(config.train.precision, device)]
-
-    @contextlib.contextmanager
-    def context() -> Iterator[None]:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(torch.autocast(device.type, dtype=kind, enabled=kind != torch.float32))
-            if device.type == "cpu" and kind == torch.bfloat16:
-                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            yield
-
-    return context
+    if device.type == "cpu" and choose_precision(config.train.precision, device) == "bf16":
+        return lambda: sdpa_kernel(SDPBackend.MATH)
+    return contextlib.nullcontext
 
 
 def choose_precision(precision: str, device: torch.device) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -42,7 +43,8 @@ def save(
         if ema is not None:
             write_weights(partial / EMA, ema)
         torch.save(dict(state), partial / STATE)
-    point(folder.parent / LATEST, folder.name)
+    with refusals(folder.parent / LATEST):
+        point(folder.parent / LATEST, folder.name)
     prune(folder.parent, keep)
     return folder
 
@@ -91,18 +93,28 @@ def load(
 def whole(folder: Path) -> Iterator[Path]:
     """A folder to write into that becomes `folder` only when everything in it is on the disk."""
     partial = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(partial, ignore_errors=True)
     try:
+        with refusals(folder):
+            partial.mkdir(parents=True)
+            yield partial
+            for path in sorted(partial.rglob("*")):
+                flush(path)
+            flush(partial)
+            replace(partial, folder)
+    except CheckpointError:
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        for path in sorted(partial.rglob("*")):
-            flush(path)
-        flush(partial)
-        replace(partial, folder)
-    except (OSError, RuntimeError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+@contextlib.contextmanager
+def refusals(path: Path) -> Iterator[None]:
+    """Turns what the disk refuses into an error that names `path`; safetensors has an error of its own."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
-            f"{folder} could not be written ({error}): free space or choose another output; "
+            f"{path} could not be written ({error}): free space or choose another output; "
             "earlier checkpoints are untouched"
         ) from error
 
@@ -113,7 +125,12 @@ def replace(partial: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         os.rename(folder, old)
-    os.rename(partial, folder)
+    try:
+        os.rename(partial, folder)
+    except OSError:
+        if old.exists():
+            os.rename(old, folder)
+        raise
     flush(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
@@ -131,7 +148,7 @@ def prune(folder: Path, keep: int) -> None:
     """Removes all but the newest `keep` checkpoints, and leftovers of writes that were cut off."""
     for path in sorted(folder.glob("step-????????"))[:-keep]:
         shutil.rmtree(path)
-    for path in folder.glob("*.tmp"):
+    for path in (*folder.glob("step-*.tmp"), *folder.glob("step-*.old")):
         shutil.rmtree(path, ignore_errors=True)
 
 

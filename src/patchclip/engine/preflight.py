@@ -51,11 +51,7 @@ def inspect(
     started = time.perf_counter()
     batch = read()
     loaded = time.perf_counter()
-    pixels, tokens = parts.to_device(batch)
-    parts.gradients(pixels, tokens, (0, 0, 0), lambda loss: loss)
-    parts.optimizer.zero_grad(set_to_none=True)
-    if parts.device.type == "cuda":
-        torch.cuda.synchronize(parts.device)
+    rehearse(parts, batch)
     trained = time.perf_counter()
     load_seconds, train_seconds = loaded - started, trained - loaded
     seconds = steps * (load_seconds + train_seconds)
@@ -70,3 +66,15 @@ def inspect(
     )
     log.info("preflight: %s", figures)
     return figures, batch
+
+
+def rehearse(parts: Parts, batch: Batch) -> None:
+    """One forward and backward that leaves no trace, not even in running statistics (batch norm)."""
+    buffers = [(buffer, buffer.clone()) for buffer in parts.model.buffers()]
+    pixels, tokens = parts.to_device(batch)
+    parts.gradients(pixels, tokens, (0, 0, 0), lambda loss: loss)
+    parts.optimizer.zero_grad(set_to_none=True)
+    for buffer, before in buffers:
+        buffer.copy_(before)
+    if parts.device.type == "cuda":
+        torch.cuda.synchronize(parts.device)

@@ -48,7 +48,9 @@ class ContrastiveStep:
         loss: maps (image, text, scale, bias) to terms; see `distributed.GatheredLoss`.
         slot: where patches are dropped.
         micro_batch: pairs held with their graph at one time, or None for all.
-        autocast: makes the context of mixed precision.
+        autocast: makes the context of mixed precision, for the forwards.
+        kernels: makes the context that chooses attention kernels, for the whole step: activations that
+            `train.grad_checkpointing` recomputes in the backward must come from the same kernel.
     """
 
     net: nn.Module
@@ -56,6 +58,7 @@ class ContrastiveStep:
     slot: MaskSlot | None
     micro_batch: int | None
     autocast: Callable[[], contextlib.AbstractContextManager[object]]
+    kernels: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
 
     def __call__(
         self, pixels: Tensor, tokens: Tensor, seed: tuple[int, ...], scale: Scale
@@ -71,13 +74,11 @@ class ContrastiveStep:
         Returns:
             The loss's terms, detached.
         """
-        if self.micro_batch is None or self.micro_batch >= len(pixels):
-            with self.autocast():
-                embedded = self.embed(pixels, tokens, (*seed, 0))
-            terms = self.loss(*embedded)
-            scale(total(terms)).backward()
-        else:
-            terms = self.in_two_passes(pixels, tokens, seed, scale)
+        with self.kernels():
+            if self.micro_batch is None or self.micro_batch >= len(pixels):
+                terms = self.in_one_pass(pixels, tokens, seed, scale)
+            else:
+                terms = self.in_two_passes(pixels, tokens, seed, scale)
         return {name: value.detach() for name, value in terms.items()}
 
     def embed(
@@ -89,6 +90,16 @@ class ContrastiveStep:
             self.slot.seed, self.slot.replay = seed, replay
         out: tuple[Tensor, Tensor, Tensor, Tensor | None] = self.net(pixels, tokens)
         return out
+
+    def in_one_pass(
+        self, pixels: Tensor, tokens: Tensor, seed: tuple[int, ...], scale: Scale
+    ) -> dict[str, Tensor]:
+        """Forward and backward of the whole batch."""
+        with self.autocast():
+            embedded = self.embed(pixels, tokens, (*seed, 0))
+        terms: dict[str, Tensor] = self.loss(*embedded)
+        scale(total(terms)).backward()
+        return terms
 
     def in_two_passes(
         self, pixels: Tensor, tokens: Tensor, seed: tuple[int, ...], scale: Scale

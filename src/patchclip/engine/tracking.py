@@ -28,8 +28,6 @@ class Tracker:
     def __init__(
         self, run: Path, step: int, tensorboard: bool, wandb: str | None, config: dict[str, Any]
     ) -> None:
-        cut(run / METRICS, step)
-        self._file = (run / METRICS).open("a", encoding="utf-8")
         self._board = None
         self._wandb = None
         if tensorboard:
@@ -46,6 +44,8 @@ class Tracker:
             self._wandb = weights_and_biases.init(
                 project=wandb, name=run.name, dir=str(run), config=config, resume="allow"
             )
+        cut(run / METRICS, step)
+        self._file = (run / METRICS).open("a", encoding="utf-8")
 
     def log(self, kind: str, step: int, **values: float) -> None:
         """Writes one line: {"kind", "step", ...}; a number that is not finite is written as null."""

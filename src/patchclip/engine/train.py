@@ -78,7 +78,11 @@ def train(config: TrainConfig, *, resume: bool = False, on_step: OnStep | None =
         parts = assemble(config, world, device)
         start, seconds = restore(parts, config) if resume else (0, 0.0)
         loop = Loop(config, parts, world, start, seconds)
-        return loop.run(start, stop, on_step)
+        try:
+            return loop.run(start, stop, on_step)
+        finally:
+            if loop.tracker is not None:
+                loop.tracker.close()
 
 
 class Loop:
@@ -241,7 +245,6 @@ class Loop:
         if self.tracker is not None:
             report_bad(parts)
             write_summary(parts, self.config, result)
-            self.tracker.close()
         wait(self.world)
         return result
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -39,6 +40,5 @@ class SigLIPLoss(nn.Module):
         logits = logit_scale * image @ text.T
         if logit_bias is not None:
             logits = logits + logit_bias
-        others = F.softplus(logits).sum()  # -log sigmoid(-x) over all pairs, then the diagonal put right:
-        own = logits.diagonal().sum()  # softplus(-x) = softplus(x) - x
-        return {"contrastive": (others - own) / len(logits)}
+        signs = 2 * torch.eye(len(logits), dtype=logits.dtype, device=logits.device) - 1
+        return {"contrastive": -F.logsigmoid(signs * logits).sum(dim=1).mean()}

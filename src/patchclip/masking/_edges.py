@@ -12,7 +12,7 @@ LUMA = (0.299, 0.587, 0.114)
 def patch_grid(pixels: Float[Tensor, "b 3 h w"], patches: int) -> tuple[int, int]:
     """Rows and columns (gh, gw) of square patches that tile the image: gh * gw = `patches`."""
     h, w = pixels.shape[-2:]
-    side = round((h * w / patches) ** 0.5)
+    side = max(1, round((h * w / patches) ** 0.5))
     if (h // side) * (w // side) != patches or h % side or w % side:
         raise ValueError(f"{patches} square patches cannot tile {h} x {w} pixels: crop them to whole patches")
     return h // side, w // side

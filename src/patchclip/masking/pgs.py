@@ -64,7 +64,7 @@ class PGSMask:
             raise ConfigError(
                 f"protect={self.protect} must be in [0, 1): the share of patches edges may protect"
             )
-        if self.temperature <= 0:
+        if not self.temperature > 0:
             raise ConfigError(f"temperature={self.temperature} must be above 0; the default is 0.1")
         if self.iterations < 1 or self.growth_steps < 1:
             raise ConfigError(

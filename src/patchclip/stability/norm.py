@@ -26,7 +26,7 @@ class NormClip:
     """
 
     def __init__(self, max_norm: float = 1.0) -> None:
-        if max_norm <= 0:
+        if not max_norm > 0:
             raise ConfigError(
                 f"max_norm={max_norm} must be above 0; use stability.clip=none to switch clipping off"
             )
