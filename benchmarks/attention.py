@@ -4,8 +4,8 @@
     python benchmarks/attention.py --quick    fewer rounds; writes nothing
 
 Why `engine/assemble.py` takes plain products for bf16 on CPUs. Sequence lengths are those of a masked and a
-dense ViT at 112 px (25, 50) and 224 px (99, 197), one thread, interleaved, medians of processor time. The last
-line is one JSON object: plain over fused, by precision and length.
+dense ViT at 112 px (25, 50) and 224 px (99, 197), one thread, interleaved, medians of processor time. The
+last line is one JSON object: plain over fused, by precision and length.
 """
 
 import argparse

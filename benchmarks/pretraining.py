@@ -4,7 +4,7 @@
 
 Every run is its own process with one thread; `--jobs` of them at a time. Time is processor time of the
 training steps (loading included, evaluation not), so that runs beside each other do not change it much.
-Writes benchmarks/results/pretraining.json and docs/results/pretraining.md.
+Writes benchmarks/results/pretraining.json.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+RESULT = Path(__file__).parent / "results" / "pretraining.json"
 METHODS = {
     "dense": ["masking.name=none"],
     "random 0.5": ["masking.name=random", "masking.mask_ratio=0.5"],
@@ -106,20 +106,6 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"mean": round(statistics.mean(values), 4), "std": round(deviation, 4)}
 
 
-def markdown(content: dict[str, Any]) -> str:
-    """The table of the docs."""
-    table, guess = content["table"], content["chance"]
-    columns = list(next(iter(table.values())))
-    lines = ["| method | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for name, row in table.items():
-        cells = [f"{row[c]['mean']:.2f} ± {row[c]['std']:.2f}" for c in columns]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    lines.append(
-        "| guessing | " + " | ".join(f"{guess[c]:.2f}" if c in guess else "" for c in columns) + " |"
-    )
-    return "\n".join(lines) + "\n"
-
-
 def main() -> None:
     """Runs the study and writes its results."""
     parser = argparse.ArgumentParser(
@@ -163,11 +149,8 @@ def main() -> None:
         "runs": runs,
     }
     if not options.quick:
-        (ROOT / "benchmarks/results/pretraining.json").write_text(json.dumps(content, indent=1) + "\n")
-        docs = ROOT / "docs/results/pretraining.md"
-        docs.parent.mkdir(parents=True, exist_ok=True)
-        docs.write_text(markdown(content))
-    print(markdown(content))
+        RESULT.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps({key: content[key] for key in ("chance", "table")}, indent=1))
     print(json.dumps({f"{n} relative time": r["relative time"]["mean"] for n, r in content["table"].items()}))
 
 

@@ -4,8 +4,8 @@
     python benchmarks/step_time.py --quick    batch 4, under 50 s on two cores; writes nothing
 
 One model, one optimiser: only the masker in the slot changes from step to step, so that variants meet the
-same weights, memory and machine. A round is one step of each; ratios are taken within a round, then their median.
-The last line is one JSON object: pgs_over_random, random_over_dense, pgs_over_flop_limit, mask_share.
+same weights, memory and machine. A round is one step of each; ratios are taken within a round, then their
+median. The last line is one JSON object: pgs_over_random, random_over_dense, pgs_over_flop_limit, mask_share.
 """
 
 import argparse

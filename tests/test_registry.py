@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -169,3 +170,17 @@ def test_every_shipped_method_loads_and_says_what_it_is_and_where_it_comes_from(
         assert len(entry.summary) <= 120
         assert entry.source or entry.name == "none"
         assert registry.load(family, entry.name).__doc__
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [({"iterations": 2.5}, "int"), ({"temperature": "abc"}, "float"), ({"protect": True}, "float")],
+)
+def test_a_value_of_another_type_is_named(given: dict[str, Any], kind: str) -> None:
+    option, value = next(iter(given.items()))
+    with pytest.raises(ConfigError, match=rf"masking/pgs: {option}={value!r} must be of the type {kind}"):
+        registry.check("masking", "pgs", given)
+
+
+def test_whole_numbers_pass_for_floats_and_ranges_for_unions() -> None:
+    registry.check("masking", "pgs", {"temperature": 1, "mask_ratio": [0.3, 0.5]})

@@ -31,13 +31,18 @@ def _pairs(value: Any) -> bool:
     return bool(items) and all(isinstance(item, str) and item for item in items)
 
 
+def _character(value: Any) -> bool:
+    return value is None or (len(value) == 1 and value not in '\r\n"')
+
+
 _RULES: tuple[_Rule, ...] = (
     ("data.pairs", _pairs, "must be a path, pattern or name, or a list of them"),
     ("data.caption", *_choice("random", "first")),
     ("data.augment", *_choice("open_clip", "light", "none")),
     ("data.workers", *_range(0)),
     ("data.max_bad_share", *_range(0, 1)),
-    ("data.separator", lambda value: value != "", "must not be empty: null means one caption a cell"),
+    ("data.separator", _character, "must be one character, it parts cells; see data.caption_separator"),
+    ("data.caption_separator", lambda value: value != "", "must not be empty: null means one caption a cell"),
     ("model.name", bool, "must not be empty"),
     ("model.image_size", *_range(1)),
     ("model.context_length", *_range(1)),

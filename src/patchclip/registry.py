@@ -13,6 +13,7 @@ import importlib.util
 import inspect
 import pkgutil
 import re
+import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -107,12 +108,16 @@ def check(family: str, name: str, given: Mapping[str, Any]) -> None:
         given: options by name, as a configuration holds them.
 
     Raises:
-        ConfigError: if an option is unknown, or one without a default is missing.
+        ConfigError: if an option is unknown, of another type than the constructor's plain annotation (int,
+            float, str, bool, None and unions of them), or one without a default is missing.
     """
     parameters = options(family, name)
     for option in given:
         if not accepts(family, name, option):
             raise ConfigError(f"{family}/{name} has no option {option!r}; {closest(option, parameters)}")
+        if option in parameters and not _fits(parameters[option].annotation, given[option]):
+            kind = _type_name(parameters[option].annotation)
+            raise ConfigError(f"{family}/{name}: {option}={given[option]!r} must be of the type {kind}")
     skipped = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     for option, parameter in parameters.items():
         needed = parameter.default is parameter.empty and parameter.kind not in skipped
@@ -242,6 +247,16 @@ def _entry(name: str, of_class: str, of_module: str) -> Entry:
         r"^\s*Source:\s*(.+?)(?=\n\s*\n|\n\s*\w+:|\Z)", f"{of_class}\n\n{of_module}", re.M | re.S
     )
     return Entry(name, " ".join(summary.split()), " ".join(source[1].split()) if source else "")
+
+
+def _fits(annotation: Any, value: Any) -> bool:
+    """Whether a value is of a plain type; annotations that are not plain accept everything."""
+    kinds = typing.get_args(annotation) or (annotation,)
+    if not all(kind in (int, float, str, bool, type(None)) for kind in kinds):
+        return True
+    if isinstance(value, bool):
+        return bool in kinds
+    return isinstance(value, kinds) or (float in kinds and isinstance(value, int))
 
 
 def _frozen(value: Any) -> Any:

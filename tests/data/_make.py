@@ -73,6 +73,7 @@ class ListSource:
     def __init__(self, entries: Sequence[tuple[str, ...] | str], bad: Sequence[BadSample] = ()) -> None:
         self.entries = list(entries)
         self.bad = tuple(bad)
+        self.bad_pairs = len(self.bad)
         self.captions: int | None = None
         self.reads = 0
 

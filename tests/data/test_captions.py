@@ -22,7 +22,6 @@ from patchclip.errors import ConfigError
 )
 def test_clean(text: str, expected: str) -> None:
     assert captions.clean(text) == expected
-    assert captions.is_empty(text) == (expected == "")
 
 
 def test_cleaned_keeps_the_order_and_drops_the_empty() -> None:

@@ -91,6 +91,17 @@ def test_other_bytes_are_an_error_with_a_reason_that_repeats(data: bytes) -> Non
     assert "0x" not in reasons.pop()
 
 
+def test_no_other_format_reaches_its_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    reached: list[str] = []
+    for name in ("EPS", "PSD", "PDF", "ICNS", "FITS"):
+        monkeypatch.setitem(Image.OPEN, name, (lambda *_, name=name: reached.append(name), None))
+    header = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    for data in (header, b"8BPS" + bytes(60), b"%PDF-1.4\n", b"icns" + bytes(60)):
+        with pytest.raises(UnusableError, match="must be JPEG, PNG, WEBP, GIF, BMP, TIFF or PPM"):
+            decode_image(data)
+    assert reached == []
+
+
 def test_an_empty_file_is_named() -> None:
     with pytest.raises(UnusableError, match="the image file is empty"):
         decode_image(b"")

@@ -47,6 +47,21 @@ def test_paths_and_bytes_and_lists_of_captions(tmp_path: Path, kind: str) -> Non
     assert source.captions is None
 
 
+def test_a_cell_splits_into_several_captions() -> None:
+    made = datasets.Dataset.from_dict({"image": [encoded(1), encoded(2)], "caption": ["a; b", "c"]})
+    source = open_pairs(made, columns=Columns(caption_separator=";"))
+    assert [row[1] for row in facts(source)] == [("a", "b"), ("c",)]
+    assert source.captions is None
+
+
+def test_a_cell_that_names_no_readable_file_is_one_bad_sample() -> None:
+    made = datasets.Dataset.from_dict({"image": ["foo://x.png", "a\0.png"], "caption": ["a", "b"]})
+    source = open_pairs(made)
+    reasons = [getattr(source.read(i), "reason", "") for i in range(2)]
+    assert "foo" in reasons[0]
+    assert "null" in reasons[1]
+
+
 def test_datasets_join_and_formats_do_not_matter() -> None:
     made = datasets.Dataset.from_dict({"image": [encoded(1), encoded(2)], "caption": ["a", "b"]})
     source = open_pairs([made.with_format("numpy"), made.select([1])])

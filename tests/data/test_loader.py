@@ -14,7 +14,7 @@ from patchclip.data._order import permutation
 from patchclip.data.pairs import PairSource, open_pairs
 from patchclip.data.transforms import train_transform
 from patchclip.errors import ConfigError, DataError
-from tests.data._make import Bytes, ListSource, noisy, read_captions, sample, write_tar
+from tests.data._make import Bytes, ListSource, noisy, read_captions, sample, shards, write_tar
 
 workers = pytest.mark.filterwarnings(
     "ignore:This process .* is multi-threaded:DeprecationWarning", "ignore:This DataLoader will create"
@@ -215,6 +215,16 @@ def test_bad_samples_found_while_indexing_count() -> None:
     with pytest.raises(DataError, match=r"12 of 112 samples are bad \(10.7%\)"):
         stream(ListSource([("a",)] * 100, bad=bad))
     assert len(stream(ListSource([("a",)] * 100, bad=bad), max_bad_share=0.11).bad) == 12
+
+
+def test_missing_files_count_with_all_their_pairs(tmp_path: Path) -> None:
+    for path in shards(tmp_path, *[6] * 10)[5:]:
+        path.unlink()
+    source = open_pairs(f"{tmp_path}/{{000..009}}.tar")
+    with pytest.raises(DataError, match=r"30 of 60 samples are bad or missing \(50.0%\)") as error:
+        stream(source)
+    assert len(str(error.value).splitlines()) == 1 + 5
+    assert len(stream(source, max_bad_share=0.5).bad) == 5
 
 
 @pytest.mark.parametrize("n", [1, 3, 500])

@@ -12,8 +12,9 @@ import pyarrow.parquet
 import pytest
 
 from patchclip.contracts import BadSample, Pair
+from patchclip.data import _fetch
 from patchclip.data.pairs import Columns, open_pairs
-from patchclip.errors import DataError
+from patchclip.errors import ConfigError, DataError
 from tests.data._make import colour, encoded, noisy
 
 
@@ -56,6 +57,37 @@ def test_tsv_and_separators(folder: Path) -> None:
     (folder / "t.csv").write_text("filepath;title\nimg/2.png;a, b\n")
     columns = Columns("filepath", "title", separator=";")
     assert facts(pairs(folder / "t.csv", columns)) == [("img/2.png", ("a, b",), colour(2))]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet"])
+def test_a_cell_splits_into_several_captions(folder: Path, suffix: str) -> None:
+    path, cells = folder / f"t.{suffix}", ["a|| b c ||", "d", "||"]
+    images = [f"img/{i}.png" for i in range(3)]
+    if suffix == "parquet":
+        pyarrow.parquet.write_table(pyarrow.table({"image": images, "caption": cells}), path)
+    else:
+        sign = {"csv": ",", "tsv": "\t"}[suffix]
+        rows = [f"{image}{sign}{cell}\n" for image, cell in zip(images, cells, strict=True)]
+        path.write_text(f"image{sign}caption\n" + "".join(rows))
+    source = open_pairs(str(path), columns=Columns(caption_separator="||"))
+    assert facts([source.read(i) for i in range(len(source))]) == [
+        ("img/0.png", ("a", "b c"), colour(0)),
+        ("img/1.png", ("d",), colour(1)),
+    ]
+    assert source.captions == 3
+    assert source.bad == (BadSample("img/2.png", f"t.{suffix} row 3: its caption is empty"),)
+    assert facts(pairs(path))[0][1] == ("a|| b c ||",)
+
+
+@pytest.mark.parametrize("sign", ["||", "", "\n", "\r", '"'])
+def test_the_cells_of_a_csv_are_parted_by_one_character(sign: str) -> None:
+    with pytest.raises(ConfigError, match=r"separator=.* must be one character .* data.caption_separator"):
+        Columns(separator=sign)
+
+
+def test_captions_are_parted_by_something() -> None:
+    with pytest.raises(ConfigError, match="caption_separator='' must not be empty"):
+        Columns(caption_separator="")
 
 
 def test_absolute_paths_and_several_tables(folder: Path) -> None:
@@ -121,6 +153,53 @@ def test_a_table_behind_an_address_finds_its_images_there(folder: Path) -> None:
         assert source.read(1) == BadSample("img/no.png", "the image file does not exist")
     finally:
         fs.store.clear()
+
+
+def test_a_cell_that_names_no_readable_file_is_one_bad_sample(folder: Path) -> None:
+    cells = ["foo://x.png", "img/\0.png", "img", "n" * 5000, "memory://gone.png"]
+    pyarrow.parquet.write_table(
+        pyarrow.table({"image": [*cells, "img/1.png"], "caption": ["a"] * 6}), folder / "t.parquet"
+    )
+    source = open_pairs(str(folder / "t.parquet"))
+    found = [source.read(i) for i in range(6)]
+    assert [type(pair) for pair in found] == [BadSample] * 5 + [Pair]
+    reasons = [pair.reason for pair in found if isinstance(pair, BadSample)]
+    for reason, part in zip(reasons, ["foo", "null", "directory", "too long", "exist"], strict=True):
+        assert part in reason
+
+
+class _Refused(Exception):
+    """As the errors of aiohttp and botocore: no OSError."""
+
+
+@pytest.mark.parametrize("failures", [2, 3])
+def test_a_remote_image_is_asked_for_three_times(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    fs, waits, asked = fsspec.filesystem("memory"), [], []
+    (folder / "t.csv").write_text("image,caption\nmemory://set/1.png,a\n")
+    read = type(fs).cat_file
+
+    def flaky(self: Any, path: str, *rest: Any, **options: Any) -> bytes:
+        asked.append(path)
+        if len(asked) <= failures:
+            raise _Refused("503 slow down")
+        return bytes(read(self, path, *rest, **options))
+
+    monkeypatch.setattr(type(fs), "cat_file", flaky)
+    monkeypatch.setattr(_fetch, "sleep", waits.append)
+    try:
+        fs.pipe("/set/1.png", encoded(1))
+        found = pairs(folder / "t.csv")[0]
+    finally:
+        fs.store.clear()
+    assert len(asked) == 3
+    assert waits == [0.5, 2.0]
+    if failures == 2:
+        assert isinstance(found, Pair)
+    else:
+        reason = "'memory://set/1.png' cannot be read (_Refused: 503 slow down)"
+        assert found == BadSample("memory://set/1.png", reason)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])

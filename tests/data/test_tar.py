@@ -13,7 +13,7 @@ import pytest
 from patchclip.contracts import BadSample, Pair
 from patchclip.data import _shards, _tar
 from patchclip.data._shards import ShardSource, index_shard
-from tests.data._make import colour, encoded, noisy, sample, write_tar
+from tests.data._make import colour, encoded, noisy, sample, shards, write_tar
 
 
 def scan(path: Path) -> list[_tar.Member]:
@@ -188,6 +188,52 @@ def test_a_damaged_header_ends_the_shard_with_a_reason(tmp_path: Path) -> None:
     source = ShardSource([path])
     assert len(source) == 1
     assert reasons(source) == {"a.tar": f"a.tar: its header at byte {place} is damaged (bad checksum)"}
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_header_that_claims_too_long_a_name_is_damaged(tmp_path: Path, kind: bytes) -> None:
+    path = write_tar(tmp_path / "a.tar", sample(1))
+    last = scan(path)[-1]
+    info = tarfile.TarInfo("k")
+    info.type, info.size = kind, 1 << 40
+    place = last.offset + 512
+    path.write_bytes(path.read_bytes()[:place] + info.tobuf(tarfile.GNU_FORMAT))
+    source = ShardSource([path])
+    assert len(source) == 1
+    assert reasons(source) == {
+        "a.tar": f"a.tar: its header at byte {place} is damaged (it claims {1 << 40} bytes for a name)"
+    }
+
+
+@pytest.mark.parametrize("body", [b"9" * 5000 + b" path=a\n", b"30 size=" + b"9" * 21 + b"\n"])
+def test_a_pax_number_of_absurd_length_is_damage(tmp_path: Path, body: bytes) -> None:
+    info = tarfile.TarInfo("k")
+    info.type, info.size = tarfile.XHDTYPE, len(body)
+    path = tmp_path / "a.tar"
+    path.write_bytes(info.tobuf(tarfile.USTAR_FORMAT) + body.ljust(-(-len(body) // 512) * 512, b"\0"))
+    assert reasons(ShardSource([path])) == {"a.tar": "a.tar: a pax header is damaged"}
+
+
+def test_what_lies_behind_a_cut_is_weighed_by_the_whole_shards(tmp_path: Path) -> None:
+    paths = shards(tmp_path, 10, 10, 10, 10)
+    assert ShardSource(paths).bad_pairs == 0
+    seventh = scan(paths[1])[12]
+    paths[1].write_bytes(paths[1].read_bytes()[: seventh.offset + 1])  # 6 pairs are left, 4 are lost
+    paths[2].write_bytes(b"\x1f\x8b" + bytes(700))  # nothing is left
+    for cache in (None, tmp_path / "cache", tmp_path / "cache"):
+        source = ShardSource(paths, cache)
+        assert (len(source), len(source.bad), source.bad_pairs) == (26, 2, 4 + 10)
+    alone = ShardSource(paths[1:2])
+    assert (len(alone), alone.bad_pairs) == (6, 1)
+
+
+def test_a_shard_that_cannot_be_opened_is_one_bad_sample_of_a_shard_s_weight(tmp_path: Path) -> None:
+    paths = shards(tmp_path, 3, 3)
+    source = ShardSource([paths[0], tmp_path / "gone.tar", paths[1]])
+    assert [source.read(i).key for i in range(6)] == [f"s{i:03d}" for i in range(6)]
+    assert [bad.key for bad in source.bad] == ["gone.tar"]
+    assert "No such file" in source.bad[0].reason
+    assert source.bad_pairs == 3
 
 
 def test_zeros_instead_of_the_rest_are_reported(tmp_path: Path) -> None:

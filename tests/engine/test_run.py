@@ -37,7 +37,7 @@ def test_a_run_without_a_checkpoint_starts_anew(tmp_path: Path, pairs: Path) -> 
 def test_a_run_is_not_overwritten(tmp_path: Path, pairs: Path) -> None:
     started(tmp_path, pairs)
     before = (tmp_path / CONFIG).read_bytes()
-    with pytest.raises(ConfigError, match="already holds a run: go on with it .*resume"):
+    with pytest.raises(ConfigError, match=r"already holds a run: go on with it .*resume"):
         open_run(tiny(pairs, tmp_path, optim={"lr": 0.1}), False)
     assert (tmp_path / CONFIG).read_bytes() == before
     assert open_run(tiny(pairs, tmp_path), True) is None

@@ -1,4 +1,4 @@
-"""Micro-batches give the gradient of the whole batch, because the second pass replays the masks of the first."""
+"""Micro-batches give the gradient of the whole batch: the second pass replays the masks of the first."""
 
 import contextlib
 import itertools

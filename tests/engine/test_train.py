@@ -1,8 +1,10 @@
 """A whole run on 45 pictures: it learns, writes everything down, and survives what is not finite."""
 
+import itertools
 import json
 import logging
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from patchclip.engine import train as engine
-from patchclip.engine.assemble import Parts, assemble, total_steps
+from patchclip.engine.assemble import Parts, assemble
 from patchclip.engine.checkpoint import latest, load
 from patchclip.engine.tracking import read_metrics
 from patchclip.engine.train import StepInfo, train
@@ -112,17 +114,6 @@ def test_a_run_learns_and_leaves_a_run_folder(tmp_path: Path, pairs: Path) -> No
     assert encoder.encode_text(encoder.tokenizer(["a red circle"])).shape == (1, 32)
 
 
-def test_steps_are_whole_batches_of_all_epochs(pairs: Path, tmp_path: Path) -> None:
-    def steps(**loop: Any) -> int:
-        return total_steps(tiny(pairs, tmp_path, train={"max_steps": None, "batch_size": 8, **loop}), 45)
-
-    assert steps(epochs=1) == 5  # 45 / 8 = 5.6
-    assert steps(epochs=2) == 11  # 90 / 8 = 11.25
-    assert steps(epochs=2, max_steps=4) == 4
-    assert steps(epochs=1, max_steps=100) == 5
-    assert steps(epochs=1, batch_size=64) == 1
-
-
 def test_one_update_that_is_not_finite_is_skipped(
     tmp_path: Path,
     pairs: Path,
@@ -136,7 +127,7 @@ def test_one_update_that_is_not_finite_is_skipped(
         tiny(pairs, tmp_path, train={"max_steps": 5, "max_bad_steps": 1}),
         on_step=lambda info: states.append([p.detach().clone() for p in parts[0].model.parameters()]),
     )
-    same = [all(map(torch.equal, before, after)) for before, after in zip(states, states[1:], strict=False)]
+    same = [all(map(torch.equal, before, after)) for before, after in itertools.pairwise(states)]
     assert same == [False, True, False, False]
     lines = train_lines(tmp_path)
     assert [line["skipped_updates"] for line in lines] == [0, 0, 1, 1, 1]
@@ -210,11 +201,12 @@ def test_micro_batches_change_no_loss(tmp_path: Path, pairs: Path) -> None:
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-def test_evaluation_during_training(tmp_path: Path, pairs: Path) -> None:
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_evaluation_during_training(tmp_path: Path, pairs: Path, ema: float) -> None:
     root = write_colours_set(tmp_path / "sets")
     chosen = {"root": str(root), "datasets": None, "every": 2}
-    train(tiny(pairs, tmp_path / "run", train={"max_steps": 5, "ema": 0.5}, eval=chosen))
-    train(tiny(pairs, tmp_path / "none", train={"max_steps": 5, "ema": 0.5}))
+    train(tiny(pairs, tmp_path / "run", train={"max_steps": 5, "ema": ema}, eval=chosen))
+    train(tiny(pairs, tmp_path / "none", train={"max_steps": 5, "ema": ema}))
     lines = [line for line in read_metrics(tmp_path / "run") if line["kind"] == "val"]
     assert [line["step"] for line in lines] == [2, 4, 5]
     assert all(0 <= line["colours/acc1"] <= 1 for line in lines)
@@ -222,6 +214,29 @@ def test_evaluation_during_training(tmp_path: Path, pairs: Path) -> None:
     assert scored["metrics"]["acc1"] == lines[-1]["colours/acc1"]
     losses = [[line["loss"] for line in train_lines(tmp_path / name)] for name in ("run", "none")]
     assert losses[0] == losses[1], "looking at the model changes its training"
+
+
+def test_progress_and_mask_of_each_step(tmp_path: Path, pairs: Path, parts: list[Parts]) -> None:
+    seen: list[tuple[float, bool]] = []
+
+    def look(info: StepInfo) -> None:
+        assert parts[0].slot is not None
+        seen.append((parts[0].slot.progress, parts[0].slot.enabled))
+
+    train(tiny(pairs, tmp_path, train={"max_steps": 4, "unmasked_share": 0.25}), on_step=look)
+    assert seen == [(0.0, True), (0.25, True), (0.5, True), (0.75, False)]
+
+
+@pytest.mark.parametrize("chosen", [{"datasets": None}, {"datasets": ["colours", "shapes"]}], ids=str)
+def test_a_missing_evaluation_set_is_said_before_training(
+    tmp_path: Path, pairs: Path, chosen: dict[str, Any]
+) -> None:
+    root = tmp_path / "sets"
+    if chosen["datasets"]:
+        write_colours_set(root)
+    with pytest.raises(DataError, match=str(root)):
+        train(tiny(pairs, tmp_path / "run", eval={"root": str(root), **chosen}))
+    assert not (tmp_path / "run").exists()
 
 
 def test_tensorboard_gets_a_folder(tmp_path: Path, pairs: Path) -> None:
@@ -241,13 +256,26 @@ def test_bad_samples_are_counted_and_named(tmp_path: Path, caplog: pytest.LogCap
         train(tiny(broken, tmp_path / "strict", train={"max_steps": 6}, data={"max_bad_share": 0.0}))
 
 
-def test_siglip_starts_at_its_own_temperature_and_bias(
-    tmp_path: Path, pairs: Path, parts: list[Parts]
+def test_waiting_for_the_device_is_training_time(
+    tmp_path: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(tiny(pairs, tmp_path, loss={"name": "siglip"}, train={"max_steps": 1}, optim={"warmup_steps": 100}))
-    assert float(parts[0].model.logit_scale.detach().exp()) == pytest.approx(10, rel=0.01)
-    assert float(parts[0].model.logit_bias.detach()) == pytest.approx(-10, rel=0.01)
-    assert "logit_bias" in final(tmp_path)
+    """As on a GPU, where a step returns at once and the first read of a number waits for it."""
+    item, write = torch.Tensor.item, engine.Loop.write
+    waits: list[float] = []
+
+    def slow(tensor: Tensor) -> float:
+        time.sleep(waits.pop() if waits else 0)
+        return item(tensor)
+
+    def writing(*arguments: Any) -> None:
+        waits.append(0.5)
+        write(*arguments)
+
+    monkeypatch.setattr(torch.Tensor, "item", slow)
+    monkeypatch.setattr(engine.Loop, "write", writing)
+    result = train(tiny(pairs, tmp_path, train={"max_steps": 1}))
+    assert train_lines(tmp_path)[0]["images_per_s"] < 8 / 0.5
+    assert result.images_per_s < 8 / 0.5
 
 
 def test_gradients_are_clipped(tmp_path: Path, pairs: Path) -> None:

@@ -194,6 +194,19 @@ def test_the_mask_grows_in_equal_steps_and_keeps_what_it_holds(
     assert torch.equal(grown[-1], final)
 
 
+def test_what_is_masked_stays_masked_though_nothing_resembles_it() -> None:
+    plan = (1 - torch.eye(9))[None] / 8  # a patch resembles every other one, not itself
+    held = torch.zeros(1, 9, dtype=torch.bool)
+    held[0, [2, 5]] = True
+    protected_too = torch.zeros(1, 9)
+    protected_too[0, 5] = 1.5 * pgs.LAST_RESORT
+    grown = PGSMask(0.5, growth_steps=1).grow(
+        held, plan, torch.rand(1, 9, generator=rng()), protected_too, (2, 4)
+    )
+    assert int(grown.sum()) == 4
+    assert grown[held].all()
+
+
 def test_candidates_are_random_and_unprotected(monkeypatch: pytest.MonkeyPatch) -> None:
     first: list[Tensor] = []
     largest = pgs.largest

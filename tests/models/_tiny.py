@@ -1,9 +1,12 @@
 """Small models of every kind of image tower, and pictures for them."""
 
+import copy
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from patchclip.models.architectures import Architecture, create
 from patchclip.models.towers import ClipEncoder
@@ -30,6 +33,10 @@ TOWERS: dict[str, tuple[str, dict[str, Any]]] = {
     "timm-avg": ("EVA02-B-16", timm_tower("test_vit2", 160)),  # register token, mean of the patches
     "timm-map": ("EVA02-B-16", timm_tower("test_vit3", 160)),  # attention pool
     "eva": ("EVA02-B-16", timm_tower("eva02_tiny_patch14_224", 224)),  # rotary positions
+    "eva-registers": (
+        "EVA02-B-16",
+        timm_tower("vit_tiny_patch16_dinov3_qkvb", 256),
+    ),  # 5 tokens before the patches
 }
 """Kind -> (name, overrides) of towers that can drop tokens."""
 
@@ -46,12 +53,21 @@ CANNOT_DROP: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def build(kind: str = "native", seed: int = 0) -> Architecture:
-    """The model of one kind, the same weights for the same seed."""
+@cache
+def original(kind: str, seed: int) -> Architecture:
     name, overrides = {**TOWERS, **CANNOT_DROP}[kind]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return create(name, overrides=overrides)
+        architecture = create(name, overrides=overrides)
+    if kind.startswith("eva"):  # the smallest ones have twelve blocks
+        architecture.model.visual.trunk.blocks = architecture.model.visual.trunk.blocks[:2]
+    return architecture
+
+
+def build(kind: str = "native", seed: int = 0) -> Architecture:
+    """A model of one kind in train mode, the same weights for the same seed."""
+    found = original(kind, seed)
+    return replace(found, model=copy.deepcopy(found.model))
 
 
 def encoder(kind: str = "native", seed: int = 0) -> ClipEncoder:
@@ -65,3 +81,23 @@ def pictures(architecture: Architecture, b: int = 2, seed: int = 0) -> Tensor:
     """Noise of the size that the model expects."""
     side = architecture.image_size
     return torch.randn(b, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def embed(model: nn.Module, pixels: Tensor) -> Tensor:
+    """Image embeddings [b, e], not normalised."""
+    found: Tensor = model.encode_image(pixels)
+    return found
+
+
+def hooks(model: nn.Module) -> int:
+    """Forward-pre-hooks in the whole model."""
+    return sum(len(module._forward_pre_hooks) for module in model.modules())
+
+
+def native(visual: nn.Module, pixels: Tensor, keep: Tensor) -> Tensor:
+    """open_clip's ViT by hand on the patches `keep` [b, k]."""
+    tokens = visual.conv1(pixels).flatten(2).transpose(1, 2) + visual.positional_embedding[1:]
+    first = (visual.class_embedding + visual.positional_embedding[0]).expand(len(tokens), 1, -1)
+    kept = torch.stack([tokens[i, keep[i]] for i in range(len(tokens))])
+    out = visual.transformer(visual.ln_pre(torch.cat([first, kept], dim=1)))
+    return visual.ln_post(out[:, 0]) @ visual.proj

@@ -3,10 +3,11 @@
 import io
 import warnings
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 IMAGE_EXTENSIONS = ("webp", "png", "jpg", "jpeg", "bmp", "gif")
 
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 _SIGNS = {
     b"RIFF": ("WEBP",),
     b"\xff\xd8": ("JPEG",),
@@ -24,6 +25,8 @@ def decode_image(data: bytes) -> Image.Image:
 
     As open_clip's loaders do: `convert("RGB")` without laying transparency on a background, the first frame
     of an animation, and no rotation by the EXIF orientation. A file cut short is an error, never a grey area.
+    Only JPEG, PNG, WEBP, GIF, BMP, TIFF and PPM are read, whatever the file is called: Pillow's other readers
+    are many, little tested, and one of them (EPS) starts a program on the file's content.
 
     Args:
         data: The whole image file.
@@ -32,8 +35,8 @@ def decode_image(data: bytes) -> Image.Image:
         A picture of mode RGB.
 
     Raises:
-        UnusableError: The bytes are no image, are damaged or cut, or decode to more pixels than
-            `PIL.Image.MAX_IMAGE_PIXELS`.
+        UnusableError: The bytes are no image of these formats, are damaged or cut, or decode to more pixels
+            than `PIL.Image.MAX_IMAGE_PIXELS`.
     """
     if not data:
         raise UnusableError("the image file is empty")
@@ -44,21 +47,19 @@ def decode_image(data: bytes) -> Image.Image:
             image = Image.open(io.BytesIO(data), formats=_formats(data))
             image.load()
             return image if image.mode == "RGB" else image.convert("RGB")
+        except UnidentifiedImageError as error:
+            kinds = f"{', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}"
+            raise UnusableError(f"the image cannot be decoded: it must be {kinds}") from error
         except Exception as error:  # Pillow's plugins raise many types on damaged files
             raise UnusableError(f"the image cannot be decoded: {_first_line(error)}") from error
 
 
-def _formats(data: bytes) -> tuple[str, ...] | None:
-    """The format that the first bytes announce, so that Pillow need not try all; None for rarer ones."""
-    return next((names for sign, names in _SIGNS.items() if data.startswith(sign)), None)
+def _formats(data: bytes) -> tuple[str, ...]:
+    """The format that the first bytes announce, so that Pillow need not try all; else all that are read."""
+    return next((names for sign, names in _SIGNS.items() if data.startswith(sign)), _FORMATS)
 
 
 def _first_line(error: Exception) -> str:
     """The type and the first line of a message, without addresses that change between runs."""
     message = (str(error).splitlines() or [""])[0].split(" <_io.BytesIO")[0]
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
-
-
-def describe(error: Exception) -> str:
-    """Why the image of a sample cannot be used, in words."""
-    return "the image file does not exist" if isinstance(error, FileNotFoundError) else str(error)

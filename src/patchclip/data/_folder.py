@@ -9,7 +9,8 @@ import numpy as np
 
 from patchclip.contracts import BadSample, Pair
 from patchclip.data import captions
-from patchclip.data._decode import IMAGE_EXTENSIONS, UnusableError, decode_image, describe
+from patchclip.data._decode import IMAGE_EXTENSIONS, UnusableError, decode_image
+from patchclip.data._fetch import read_file
 from patchclip.data._strings import Packer, Strings
 from patchclip.errors import DataError
 
@@ -17,7 +18,9 @@ _SUFFIXES = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
 
 
 class FolderSource:
-    """The images of folders and of all folders below, each with its .txt: one caption a line.
+    """The images of folders and of all folders below, each with its .txt: every line is one caption.
+
+    (The .txt of a sample in a tar is different: all of it is one caption, see `ShardSource`.)
 
     The order is that of the sorted paths. Keys are paths relative to the folder, with "/" between parts.
     Hidden files and folders are passed over.
@@ -49,6 +52,7 @@ class FolderSource:
         self._stops = np.array(stops, np.int64)
         self._keys: Strings = keys.packed()
         self.bad = tuple(bad)
+        self.bad_pairs = len(self.bad)
         self.captions: int | None = count
 
     def __len__(self) -> int:
@@ -62,9 +66,9 @@ class FolderSource:
         if isinstance(found, str):
             return BadSample(key, found)
         try:
-            return Pair(decode_image(path.read_bytes()), found, key)
-        except (UnusableError, OSError) as error:
-            return BadSample(key, describe(error))
+            return Pair(decode_image(read_file(str(path))), found, key)
+        except UnusableError as error:
+            return BadSample(key, str(error))
 
 
 def _images(folder: Path) -> Iterator[str]:

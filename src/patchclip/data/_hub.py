@@ -5,8 +5,9 @@ from typing import Any
 from PIL import Image
 
 from patchclip.contracts import BadSample, Pair
-from patchclip.data import _paths, captions
-from patchclip.data._decode import UnusableError, decode_image, describe
+from patchclip.data import captions
+from patchclip.data._decode import UnusableError, decode_image
+from patchclip.data._fetch import read_file
 from patchclip.data._table import Columns, caption_list, check_columns
 from patchclip.errors import DataError
 
@@ -45,7 +46,7 @@ class HubSource:
 
     Args:
         dataset: A `datasets.Dataset` of one split.
-        columns: Names of the image and the caption column.
+        columns: Names of the image and the caption column, and what parts several captions in one string.
 
     Raises:
         DataError: It is no map-style dataset, or lacks a column.
@@ -66,8 +67,9 @@ class HubSource:
         self._dataset = dataset
         self._columns = columns
         self.bad: tuple[BadSample, ...] = ()
-        one = getattr(dataset.features[columns.caption], "dtype", "") in ("string", "large_string")
-        self.captions: int | None = len(dataset) if one else None
+        self.bad_pairs = 0
+        text = getattr(dataset.features[columns.caption], "dtype", "") in ("string", "large_string")
+        self.captions: int | None = len(dataset) if text and columns.caption_separator is None else None
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -76,13 +78,13 @@ class HubSource:
         """Pair i, or why it cannot be used."""
         key = f"row {i}"
         row = self._dataset[i]
-        found = captions.cleaned(caption_list(row[self._columns.caption]))
+        found = captions.cleaned(caption_list(row[self._columns.caption], self._columns))
         if not found:
             return BadSample(key, "its caption is empty")
         try:
             return Pair(_image(row[self._columns.image]), found, key)
-        except (UnusableError, OSError) as error:
-            return BadSample(key, describe(error))
+        except UnusableError as error:
+            return BadSample(key, str(error))
 
 
 def _image(cell: Any) -> Image.Image:
@@ -92,5 +94,5 @@ def _image(cell: Any) -> Image.Image:
     if isinstance(cell, bytes):
         return decode_image(cell)
     if isinstance(cell, str) and cell:
-        return decode_image(_paths.read_file(cell))
+        return decode_image(read_file(cell))
     raise UnusableError("there is no image in its cell")

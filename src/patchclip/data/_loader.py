@@ -1,7 +1,6 @@
 """An endless, reproducible stream of training batches over any source of pairs."""
 
 import math
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from patchclip.contracts import BadSample, Batch, Pair
 from patchclip.data import captions
 from patchclip.data._order import Order, draws
+from patchclip.data._worker import leave_signals_to_main
 from patchclip.data.pairs import PairSource
 from patchclip.errors import ConfigError, DataError
 
@@ -151,11 +151,6 @@ class _Steps:
             step += 1
 
 
-def _ignore_interrupt(worker: int) -> None:
-    """Leaves Ctrl-C to the main process, which saves before it ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 class PairStream:
     """Batches of a source in a shuffled order that depends on the seed alone.
 
@@ -173,8 +168,9 @@ class PairStream:
         options: Batch size, seed, ranks, workers, captions.
 
     Raises:
-        DataError: More than `options.max_bad_share` of the samples are bad, here while indexing or later,
-            as soon as the share found exceeds it by three standard deviations or one epoch was seen.
+        DataError: More than `options.max_bad_share` of the samples are bad, here while indexing, where a
+            missing or cut file weighs as many as it should hold (`source.bad_pairs`), or later, as soon as
+            the share found exceeds it by three standard deviations or one epoch was seen.
     """
 
     def __init__(
@@ -192,7 +188,9 @@ class PairStream:
         self._collate = _Collate(tokenizer)
         self._found: dict[int, BadSample] = {}
         self._seen = 0
-        self._refuse(len(source.bad), len(source) + len(source.bad), len(source) + len(source.bad))
+        whole = len(source) + source.bad_pairs
+        kind = "bad or missing" if source.bad_pairs > len(source.bad) else "bad"
+        self._refuse(source.bad_pairs, whole, whole, kind)
 
     @property
     def steps_per_epoch(self) -> float:
@@ -244,7 +242,7 @@ class PairStream:
                 num_workers=self._options.workers,
                 collate_fn=self._collate,
                 pin_memory=torch.cuda.is_available(),
-                worker_init_fn=_ignore_interrupt,
+                worker_init_fn=leave_signals_to_main,
                 generator=torch.Generator(),
             )
         )
@@ -256,12 +254,12 @@ class PairStream:
             read = self._seen + len(self._found)
             self._refuse(len(self._found), min(read, len(self._source)), len(self._source))
 
-    def _refuse(self, bad: int, of: int, whole: int) -> None:
+    def _refuse(self, bad: int, of: int, whole: int, kind: str = "bad") -> None:
         """Fails if `bad` of `of` samples, `whole` of which exist, are surely more than the share allowed."""
         share = self._options.max_bad_share
         doubt = 0.0 if of >= whole else 3 * math.sqrt(max(of, _FEWEST) * share * (1 - share))
         if bad > share * of + doubt:
-            raise DataError(self._too_many(f"{bad} of {of} samples are bad ({bad / of:.1%})"))
+            raise DataError(self._too_many(f"{bad} of {of} samples are {kind} ({bad / of:.1%})"))
 
     def _too_many(self, count: str) -> str:
         listed = "\n".join(f"  {sample.key}: {sample.reason}" for sample in self.bad[:10])

@@ -1,20 +1,15 @@
 """Finds the files that a pattern names, on this machine or behind any address that fsspec opens."""
 
 import glob
-import hashlib
-import logging
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import fsspec
 
 from patchclip.errors import DataError
-
-log = logging.getLogger(__name__)
 
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
@@ -107,8 +102,9 @@ def _matches(path: str) -> list[str]:
         if not glob.has_magic(inner):
             return [path] if fs.exists(inner) else []
         return [str(fs.unstrip_protocol(match)) for match in sorted(fs.glob(inner))]
-    except OSError as error:
-        raise DataError(f"pairs={path!r} cannot be listed ({error}): check address and access") from error
+    except Exception as error:  # clients of addresses raise types of their own
+        reason = f"{type(error).__name__}: {error}"
+        raise DataError(f"pairs={path!r} cannot be listed ({reason}): check address and access") from error
 
 
 def _surroundings(path: str) -> str:
@@ -136,51 +132,3 @@ def open_filesystem(url: str) -> tuple[Any, str]:
     except (ImportError, ValueError) as error:
         raise DataError(f"{url!r} cannot be opened: {error}") from error
     return fs, str(inner)
-
-
-def read_file(path: str) -> bytes:
-    """The bytes of a local or remote file."""
-    if not is_url(path):
-        return Path(path).read_bytes()
-    fs, inner = open_filesystem(path)
-    return bytes(fs.cat_file(inner))
-
-
-def localise(path: str, cache: Path | None) -> Path:
-    """A local file with the content of `path`; an address is downloaded once, under a name of its version.
-
-    Args:
-        path: A local path, which is returned as it is, or an address.
-        cache: Folder for downloads; None for `default_cache()`.
-
-    Raises:
-        DataError: The download failed or is incomplete.
-    """
-    if not is_url(path):
-        return Path(path)
-    fs, inner = open_filesystem(path)
-    if "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)):
-        return Path(inner)
-    try:
-        version = hashlib.sha256(f"{path} {fs.ukey(inner)}".encode()).hexdigest()[:24]
-        target = (cache or default_cache()) / "shards" / f"{version}-{inner.rsplit('/', 1)[-1]}"
-        if not target.exists():
-            _download(fs, inner, target)
-    except OSError as error:
-        raise DataError(f"{path!r} cannot be downloaded ({error}): check address and access") from error
-    return target
-
-
-def _download(fs: Any, inner: str, target: Path) -> None:
-    """Fetches a file completely before it gets its name, so that a cut download is never used."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.{uuid4().hex}.part")
-    try:
-        fs.get_file(inner, str(part))
-        size = fs.info(inner).get("size")
-        if size is not None and part.stat().st_size != size:
-            raise OSError(f"{part.stat().st_size} of {size} bytes arrived")
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
-    log.info("downloaded %s to %s", inner, target)

@@ -2,9 +2,11 @@
 
 import json
 import logging
+import math
 import os
 import zipfile
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -23,7 +25,7 @@ from patchclip.data._strings import Strings
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1
+_VERSION = 2
 _CACHED_FROM = 1 << 26  # without a named cache, indexes of smaller tars are not worth a file
 _OPEN_FILES = 64
 _IMAGE, _TEXT, _JSON = 0, 2, 4  # columns of (offset, size) in the table of an index
@@ -39,12 +41,14 @@ class ShardIndex:
         keys: The n keys.
         captions: Number of captions that are not empty.
         bad: Samples that cannot be used.
+        whole: Whether the tar could be read to its end; if not, the last of `bad` stands for the rest.
     """
 
     table: NDArray[np.int64]
     keys: Strings
     captions: int
     bad: tuple[BadSample, ...]
+    whole: bool = True
 
 
 def index_shard(path: Path, cache: Path | None = None) -> ShardIndex:
@@ -68,7 +72,11 @@ def index_shard(path: Path, cache: Path | None = None) -> ShardIndex:
 
 
 def _save(index: ShardIndex, kept: Path) -> None:
-    facts = {"captions": index.captions, "bad": [[bad.key, bad.reason] for bad in index.bad]}
+    facts = {
+        "captions": index.captions,
+        "bad": [[bad.key, bad.reason] for bad in index.bad],
+        "whole": index.whole,
+    }
     part = kept.with_name(f"{kept.name}.{uuid4().hex}.part")
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +96,8 @@ def _load(kept: Path) -> ShardIndex | None:
             table, keys = arrays["table"], Strings(arrays["blob"], arrays["ends"])
         if table.shape != (len(keys), 6):
             raise ValueError(f"table {table.shape} for {len(keys)} keys")
-        return ShardIndex(table, keys, facts["captions"], tuple(BadSample(*bad) for bad in facts["bad"]))
+        bad = tuple(BadSample(*sample) for sample in facts["bad"])
+        return ShardIndex(table, keys, facts["captions"], bad, facts["whole"])
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         log.warning("the index %s is damaged (%s): it is built anew", kept, error)
         return None
@@ -101,7 +110,7 @@ def _build(path: Path) -> ShardIndex:
     count, keys, rows = 0, [], []
     fd = os.open(path, os.O_RDONLY)
     try:
-        _group(fd, path.name, groups, bad)
+        whole = _group(fd, path.name, groups, bad)
         for key, row in groups.items():
             try:
                 if row[_IMAGE] < 0:
@@ -115,11 +124,36 @@ def _build(path: Path) -> ShardIndex:
     finally:
         os.close(fd)
     table = np.array(rows, np.int64).reshape(-1, 6)
-    return ShardIndex(table, Strings.of(keys), count, tuple(BadSample(*item) for item in bad.items()))
+    return ShardIndex(table, Strings.of(keys), count, tuple(BadSample(*item) for item in bad.items()), whole)
 
 
-def _group(fd: int, shard: str, groups: dict[str, list[int]], bad: dict[str, str]) -> None:
-    """Collects members by key, as far as the tar can be read; the rest becomes one bad sample."""
+def _open_index(path: Path, cache: Path | None) -> ShardIndex:
+    """The index of a tar; of one that cannot be read, an index without pairs."""
+    try:
+        return index_shard(path, cache)
+    except OSError as error:
+        bad = (BadSample(path.name, f"{path.name}: {error}"),)
+        return ShardIndex(np.zeros((0, 6), np.int64), Strings.of(()), 0, bad, whole=False)
+
+
+def _weight(indexes: Sequence[ShardIndex], absent: int) -> int:
+    """How many pairs are bad or missing, where a whole tar holds as many as the whole ones do on average."""
+    sizes = [len(index.keys) + len(index.bad) for index in indexes if index.whole]
+    sizes = sizes or [len(index.keys) for index in indexes if len(index.keys)] or [1]
+    mean = math.ceil(sum(sizes) / len(sizes))
+    total = absent * mean
+    for index in indexes:
+        rest = 0 if index.whole else max(0, mean - len(index.keys) - len(index.bad))
+        total += len(index.bad) + rest
+    return total
+
+
+def _group(fd: int, shard: str, groups: dict[str, list[int]], bad: dict[str, str]) -> bool:
+    """Collects members by key as far as the tar can be read; what is not read becomes one bad sample.
+
+    Returns:
+        Whether all of it was read.
+    """
     try:
         for member in _tar.scan(fd):
             key, extension = _tar.split_key(member.name) or ("", "")
@@ -133,10 +167,15 @@ def _group(fd: int, shard: str, groups: dict[str, list[int]], bad: dict[str, str
     except _tar.CutError as error:
         split = _tar.split_key(error.name or "")
         bad[split[0] if split else shard] = f"{shard}: {error}"
+        return False
+    return True
 
 
 def _captions(fd: int, row: Any) -> tuple[str, ...]:
-    """The captions of a sample: "captions" or "caption" of its .json, else its whole .txt as one caption."""
+    """The captions of a sample: "captions" or "caption" of its .json, else its whole .txt as one caption.
+
+    That is webdataset's and open_clip's rule; in a folder each line of a .txt is a caption.
+    """
     texts: list[Any] = []
     if row[_JSON] >= 0:
         texts = _json_captions(os.pread(fd, int(row[_JSON + 1]), int(row[_JSON])))
@@ -189,20 +228,29 @@ class _Files:
 class ShardSource:
     """The pairs of webdataset tar shards: `read(i)` takes two or three reads at known places.
 
-    Keys are those of the tar; they repeat if two shards use the same.
+    Keys are those of the tar; they repeat if two shards use the same. The whole .txt of a sample is one caption,
+    line ends are spaces in it; several captions stand in its .json, `{"captions": ["...", "..."]}`. (In a folder
+    of images every line of a .txt is one caption, see `FolderSource`.)
+
+    A tar that cannot be read, or not to its end, gives one bad sample and weighs in `bad_pairs` as many as the
+    whole ones hold on average, less what could be read of it.
 
     Args:
         paths: Local tars.
         cache: Folder for indexes, see `index_shard`.
+        absent: A bad sample for each tar that could not be fetched.
     """
 
-    def __init__(self, paths: list[Path], cache: Path | None = None) -> None:
-        indexes = [index_shard(path, cache) for path in paths]
+    def __init__(
+        self, paths: list[Path], cache: Path | None = None, absent: Sequence[BadSample] = ()
+    ) -> None:
+        indexes = [_open_index(path, cache) for path in paths]
         self._files = _Files(list(paths))
         self._stops = np.cumsum([len(index.keys) for index in indexes])
         self._table = np.concatenate([index.table for index in indexes])
         self._keys = Strings.concat([index.keys for index in indexes])
-        self.bad = tuple(bad for index in indexes for bad in index.bad)
+        self.bad = (*absent, *(bad for index in indexes for bad in index.bad))
+        self.bad_pairs = _weight(indexes, len(absent))
         self.captions: int | None = sum(index.captions for index in indexes)
 
     def __len__(self) -> int:

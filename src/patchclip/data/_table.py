@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from patchclip.contracts import BadSample, Pair
 from patchclip.data import _paths, captions
-from patchclip.data._decode import UnusableError, decode_image, describe
+from patchclip.data._decode import UnusableError, decode_image
+from patchclip.data._fetch import localise, read_file
 from patchclip.data._strings import Packer, Strings
-from patchclip.errors import DataError
+from patchclip.errors import ConfigError, DataError
 
 Row = tuple[Any, Any]  # image path, caption or list of captions
 
@@ -35,12 +36,6 @@ def check_columns(wanted: Iterable[str], present: Sequence[str], where: str) -> 
             )
 
 
-def caption_list(cell: Any) -> list[str]:
-    """The captions of a cell that holds a string, a list of strings or nothing."""
-    texts = cell if isinstance(cell, list | tuple | np.ndarray) else [cell]
-    return [text for text in texts if isinstance(text, str)]
-
-
 @dataclass(frozen=True)
 class Columns:
     """How a table or Hugging Face dataset names its parts.
@@ -48,12 +43,35 @@ class Columns:
     Args:
         image: Column with the image or the path of its file.
         caption: Column with one caption, or a list of captions.
-        separator: Sign between the cells of a csv; None for "," in .csv and a tab in .tsv.
+        separator: Character between the cells of a csv; None for "," in .csv and a tab in .tsv.
+        caption_separator: What parts several captions in one string ("||"); None for one caption a string.
+
+    Raises:
+        ConfigError: `separator` is not one character, or `caption_separator` is empty.
     """
 
     image: str = "image"
     caption: str = "caption"
     separator: str | None = None
+    caption_separator: str | None = None
+
+    def __post_init__(self) -> None:
+        sign = self.separator
+        if sign is not None and (len(sign) != 1 or sign in '\r\n"'):
+            raise ConfigError(
+                f"separator={sign!r} must be one character and no quote or line end: it parts the cells of a "
+                "csv; several captions in one cell are parted by data.caption_separator"
+            )
+        if self.caption_separator == "":
+            raise ConfigError("caption_separator='' must not be empty: None means one caption a cell")
+
+
+def caption_list(cell: Any, columns: Columns) -> list[str]:
+    """The captions of a cell that holds a string, to be split or not, a list of strings or nothing."""
+    if isinstance(cell, str):
+        return [cell] if columns.caption_separator is None else cell.split(columns.caption_separator)
+    texts = cell if isinstance(cell, list | tuple | np.ndarray) else ()
+    return [text for text in texts if isinstance(text, str)]
 
 
 @dataclass(frozen=True)
@@ -66,11 +84,11 @@ class _Packed:
     bad: tuple[BadSample, ...]
 
 
-def _pack(rows: Iterable[Row], where: str) -> _Packed:
+def _pack(rows: Iterable[Row], where: str, columns: Columns) -> _Packed:
     keys, texts, stops, bad = Packer(), Packer(), array("q"), []
     count = 0
     for number, (image, cell) in enumerate(rows, 1):
-        found = captions.cleaned(caption_list(cell))
+        found = captions.cleaned(caption_list(cell, columns))
         if not isinstance(image, str) or not image.strip():
             bad.append(BadSample(f"{where} row {number}", "there is no image path"))
         elif not found:
@@ -92,7 +110,7 @@ class TableSource:
 
     Args:
         paths: Paths or addresses of .csv, .tsv or .parquet files.
-        columns: Names of the image and the caption column, and the separator.
+        columns: Names of the image and the caption column, and what parts cells and captions.
         cache: Folder for downloads.
 
     Raises:
@@ -100,7 +118,7 @@ class TableSource:
     """
 
     def __init__(self, paths: Sequence[str], columns: Columns, cache: Path | None = None) -> None:
-        tables = [_pack(_rows(path, columns, cache), _name(path)) for path in paths]
+        tables = [_pack(_rows(path, columns, cache), _name(path), columns) for path in paths]
         self._folders = [path[: len(path) - len(_name(path))] for path in paths]
         self._table_stops = np.cumsum([len(table.keys) for table in tables])
         starts = np.cumsum([0] + [len(table.texts) for table in tables])
@@ -109,6 +127,7 @@ class TableSource:
         self._keys = Strings.concat([table.keys for table in tables])
         self._texts = Strings.concat([table.texts for table in tables])
         self.bad = tuple(bad for table in tables for bad in table.bad)
+        self.bad_pairs = len(self.bad)
         self.captions: int | None = len(self._texts)
 
     def __len__(self) -> int:
@@ -119,9 +138,9 @@ class TableSource:
         key = self._keys[i]
         folder = self._folders[int(np.searchsorted(self._table_stops, i, side="right"))]
         try:
-            image = decode_image(_paths.read_file(_beside(folder, key)))
-        except (UnusableError, OSError) as error:
-            return BadSample(key, describe(error))
+            image = decode_image(read_file(_beside(folder, key)))
+        except UnusableError as error:
+            return BadSample(key, str(error))
         texts = tuple(self._texts[j] for j in range(int(self._stops[i]), int(self._stops[i + 1])))
         return Pair(image, texts, key)
 
@@ -136,7 +155,7 @@ def _beside(folder: str, image: str) -> str:
 
 
 def _rows(path: str, columns: Columns, cache: Path | None) -> Iterator[Row]:
-    local = _paths.localise(path, cache)
+    local = localise(path, cache)
     reader = _parquet_rows if path.lower().endswith(".parquet") else _csv_rows
     return reader(local, _name(path), columns)
 

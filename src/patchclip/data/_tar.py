@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 _BLOCK = 512
 _MARGIN = 1 << 20  # bytes of padding after the end mark that no tar writer exceeds
+_LONGEST = 1 << 20  # bytes of a GNU or pax header; names and their like are far shorter
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 _EXTENSIONS = (
     tarfile.GNUTYPE_LONGNAME,
@@ -24,7 +25,8 @@ _HEADER_ONLY = (
     tarfile.DIRTYPE,
     tarfile.FIFOTYPE,
 )
-_RECORD = re.compile(rb"(\d+) ([^=]+)=")
+_DIGITS = 20  # of a size, which fits into 64 bits
+_RECORD = re.compile(rb"(\d{1,9}) ([^=]+)=")
 _KEY = re.compile(r"(?:\./)*((?:.*/)?[^./][^/.]*)\.([^/]+)")
 
 
@@ -74,6 +76,7 @@ def scan(fd: int) -> Iterator[Member]:
     while (info := _header(fd, position, end, extended.get("path"))) is not None:
         position += _BLOCK
         if info.type in _EXTENSIONS:
+            _check_extension(info, position)
             extended |= _extension(info, os.pread(fd, info.size, position))
             position += _padded(info.size)
             continue
@@ -110,6 +113,12 @@ def _header(fd: int, position: int, end: int, name: str | None) -> tarfile.TarIn
     return info
 
 
+def _check_extension(info: tarfile.TarInfo, position: int) -> None:
+    if info.size > _LONGEST:
+        claim = f"it claims {info.size} bytes for a name"
+        raise CutError(f"its header at byte {position - _BLOCK} is damaged ({claim})")
+
+
 def _check_member(info: tarfile.TarInfo, name: str, stop: int, end: int) -> None:
     if info.type == tarfile.GNUTYPE_SPARSE:
         raise CutError(f"member {name} is sparse: write the tar without --sparse", name)
@@ -133,6 +142,8 @@ def _extension(info: tarfile.TarInfo, body: bytes) -> dict[str, str]:
         if match is None or length <= match.end() or length > len(body):
             raise CutError("a pax header is damaged")
         key, value = match.group(2), body[match.end() : length].rstrip(b"\n")
+        if key == b"size" and len(value) > _DIGITS:
+            raise CutError("a pax header is damaged")
         if key == b"path" or (key == b"size" and value.isdigit()):
             found[key.decode()] = value.decode("utf-8", "backslashreplace")
         body = body[length:]

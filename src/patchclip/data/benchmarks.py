@@ -7,9 +7,10 @@
     ROOT/NAME/SPLIT/0.tar, 1.tar, ...                 images with .cls (label) or .txt (one caption a line)
 
 Source: LAION CLIP_benchmark 1.6, `datasets/builder.py`, build_wds_dataset.
-Differs: images are read in any order and the type in dataset_type.txt decides the task; a damaged shard, a
-    label without a class or an image without label or caption is an error, since leaving it out would change
-    the score.
+Differs: images are read in any order and the type in dataset_type.txt decides the task. A damaged shard, a
+    label without a class, or an image without label or caption ends the opening of a set with an error. An
+    image that cannot be decoded is found only when it is asked for: `set[i]` raises DataError, and the
+    evaluation scores the set without it and lists it under `bad` in its result.
 """
 
 import json

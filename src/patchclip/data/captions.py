@@ -10,11 +10,6 @@ def clean(text: str) -> str:
     return " ".join(text.encode("utf-8", "ignore").decode("utf-8").split())
 
 
-def is_empty(text: str) -> bool:
-    """Whether nothing is left of a caption after cleaning."""
-    return not clean(text)
-
-
 def cleaned(texts: Iterable[str]) -> tuple[str, ...]:
     """The captions that are not empty, cleaned, in their order."""
     return tuple(caption for caption in map(clean, texts) if caption)

@@ -1,6 +1,7 @@
 """Opens image-text pairs wherever they lie: tar shards, tables, folders, Hugging Face datasets."""
 
 import logging
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 
 from patchclip.contracts import BadSample, Pair
 from patchclip.data import _paths
+from patchclip.data._fetch import localise
 from patchclip.data._table import Columns, TableSource
 from patchclip.errors import DataError
 
@@ -28,10 +30,13 @@ class PairSource(Protocol):
 
     Attributes:
         bad: Samples found unusable while indexing; they are not counted by `len`.
+        bad_pairs: How many pairs `bad` stands for, at least its length: a file that is missing or cannot be
+            read is one bad sample and weighs as many pairs as others hold on average.
         captions: Number of captions, None where only reading everything would tell.
     """
 
     bad: tuple[BadSample, ...]
+    bad_pairs: int
     captions: int | None
 
     def __len__(self) -> int: ...
@@ -59,8 +64,9 @@ def open_pairs(
     - "samples": the training pairs that ship with patchclip;
     - webdataset shards: `data/pairs-{000..004}.tar`, `data/*.tar`, `s3://bucket/pairs-000.tar` (any address
       of fsspec; downloaded once), several joined by "::" or as a list;
-    - tables .csv, .tsv and .parquet with an image path and a caption in each row;
-    - a folder of images with a .txt beside each, searched through all folders below;
+    - tables .csv, .tsv and .parquet with an image path and one or, with `Columns.caption_separator`,
+      several captions in each row;
+    - a folder of images with a .txt beside each (one caption a line), searched through all folders below;
     - "hf:ORG/NAME" or "hf:ORG/NAME:CONFIG", or a `datasets.Dataset` itself.
 
     Args:
@@ -71,7 +77,8 @@ def open_pairs(
 
     Returns:
         A source whose `bad` names what was unusable already while indexing. Shards or files that a brace
-        pattern names but that do not exist are among them.
+        pattern names but that do not exist, and shards that cannot be fetched or read, are among them, and
+        each weighs in `bad_pairs` as many pairs as the others hold on average.
 
     Raises:
         DataError: A pattern names nothing, a kind of file is not understood, a column does not exist, or
@@ -84,7 +91,8 @@ def open_pairs(
     sources = [reader([place for _, place in group], opening) for reader, group in groups]
     if missing:
         log.warning("%d of the files named do not exist, the first is %s", len(missing), missing[0].key)
-    joined = sources[0] if len(sources) == 1 and not missing else _Joined(sources, tuple(missing))
+    weight = sum(len(source) + source.bad_pairs for source in sources) / max(1, len(located))
+    joined = sources[0] if len(sources) == 1 and not missing else _Joined(sources, missing, weight)
     if not len(joined):
         raise DataError(f"pairs={pairs!r} must hold usable pairs, got none. {_first_bad(joined.bad)}")
     return joined
@@ -96,12 +104,16 @@ def _first_bad(bad: Sequence[BadSample]) -> str:
 
 
 class _Joined:
-    """Several sources one after another."""
+    """Several sources one after another, and files that are missing, each of `weight` pairs."""
 
-    def __init__(self, sources: list[PairSource], missing: tuple[BadSample, ...]) -> None:
+    def __init__(
+        self, sources: list[PairSource], missing: Sequence[BadSample] = (), weight: float = 1.0
+    ) -> None:
         self._sources = sources
         self._stops = np.cumsum([len(source) for source in sources])
-        self.bad = missing + tuple(bad for source in sources for bad in source.bad)
+        self.bad = (*missing, *(bad for source in sources for bad in source.bad))
+        lost = len(missing) * max(1, math.ceil(weight))
+        self.bad_pairs = lost + sum(source.bad_pairs for source in sources)
         counts = [source.captions for source in sources]
         self.captions = None if None in counts else sum(count for count in counts if count is not None)
 
@@ -117,7 +129,17 @@ class _Joined:
 def _read_shards(paths: list[Any], opening: _Opening) -> PairSource:
     from patchclip.data._shards import ShardSource
 
-    return ShardSource([_paths.localise(path, opening.cache) for path in paths], opening.cache)
+    fetched: list[Path] = []
+    absent: list[BadSample] = []
+    for path in paths:
+        try:
+            fetched.append(localise(path, opening.cache))
+        except DataError as error:
+            absent.append(BadSample(path, str(error)))
+            log.warning("a shard is left out: %s", error)
+    if not fetched:
+        raise DataError(absent[0].reason)
+    return ShardSource(fetched, opening.cache, absent)
 
 
 def _read_table(paths: list[Any], opening: _Opening) -> PairSource:
@@ -134,14 +156,14 @@ def _read_hub(paths: list[Any], opening: _Opening) -> PairSource:
     from patchclip.data._hub import HubSource, load_hub
 
     sources: list[PairSource] = [HubSource(load_hub(name, opening.split), opening.columns) for name in paths]
-    return sources[0] if len(sources) == 1 else _Joined(sources, ())
+    return sources[0] if len(sources) == 1 else _Joined(sources)
 
 
 def _read_dataset(items: list[Any], opening: _Opening) -> PairSource:
     from patchclip.data._hub import HubSource
 
     sources: list[PairSource] = [HubSource(item, opening.columns) for item in items]
-    return sources[0] if len(sources) == 1 else _Joined(sources, ())
+    return sources[0] if len(sources) == 1 else _Joined(sources)
 
 
 def _refuse_compressed(paths: list[Any], opening: _Opening) -> PairSource:

@@ -165,7 +165,7 @@ def build_slot(config: TrainConfig, model: nn.Module) -> MaskSlot | None:
 def open_source(config: TrainConfig) -> PairSource:
     """The pairs that `data.pairs` names."""
     data = config.data
-    columns = Columns(data.image_column, data.caption_column, data.separator)
+    columns = Columns(data.image_column, data.caption_column, data.separator, data.caption_separator)
     return open_pairs(data.pairs, columns=columns, split=data.split)
 
 

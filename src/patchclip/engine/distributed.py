@@ -4,11 +4,16 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+
+PATIENCE = timedelta(hours=6)
+"""How long ranks wait for each other: rank 0 evaluates alone, and that may take a while."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ def joined(device: torch.device) -> Iterator[World]:
     )
     ours = not dist.is_initialized()
     if ours:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield world
     finally:
@@ -61,7 +66,7 @@ class AllGather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         """Sum over ranks, this rank's rows."""
-        total = gradients[0].contiguous()
+        total = gradients[0].clone().contiguous()
         dist.all_reduce(total)
         return total[dist.get_rank() * ctx.rows :][: ctx.rows]
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
+from patchclip.config import EvalConfig
 from patchclip.contracts import Batch
+from patchclip.data.benchmarks import find_benchmarks, load_benchmark
 from patchclip.engine.assemble import Parts
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,17 @@ class Preflight:
             f"loading {self.load_rate:.0f} images/s, training {self.train_rate:.0f} images/s; "
             f"about {self.seconds / 60:.1f} minutes"
         )
+
+
+def check_sets(chosen: EvalConfig) -> None:
+    """Opens every evaluation set now, so that one that is missing or damaged does not end a run at its end.
+
+    Raises:
+        DataError: the root or a set cannot be used.
+    """
+    if chosen.datasets != []:
+        for name in find_benchmarks(chosen.root) if chosen.datasets is None else chosen.datasets:
+            load_benchmark(chosen.root, name)
 
 
 def inspect(

@@ -86,7 +86,7 @@ def write_summary(parts: Parts, config: TrainConfig, result: TrainResult) -> Non
         "total_steps": result.total_steps,
         "pairs": len(parts.source),
         "captions": parts.source.captions,
-        "pairs_seen": parts.stream.seen,
+        "pairs_seen": result.step * config.train.batch_size,
         "bad": len(bad),
         "bad_first": [[sample.key, sample.reason] for sample in bad[:10]],
         "skipped_updates": int(parts.bad_in_all.item()),

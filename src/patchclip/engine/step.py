@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -25,10 +26,9 @@ class Towers(nn.Module):
 
     def forward(self, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Unit-length image and text embeddings [b, e] in float32, exp(logit_scale), logit_bias."""
-        image = self.model.encode_image(pixels, normalize=True)
-        text = self.model.encode_text(tokens, normalize=True)
-        bias = getattr(self.model, "logit_bias", None)
-        return image.float(), text.float(), self.model.logit_scale.exp(), bias
+        image = F.normalize(self.model.encode_image(pixels).float(), dim=-1)
+        text = F.normalize(self.model.encode_text(tokens).float(), dim=-1)
+        return image, text, self.model.logit_scale.exp(), getattr(self.model, "logit_bias", None)
 
 
 @dataclass

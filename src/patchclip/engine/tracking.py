@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class Tracker:
                     "tracking.wandb needs Weights & Biases: pip install 'patchclip[wandb]'"
                 ) from error
             self._wandb = weights_and_biases.init(
-                project=wandb, name=run.name, dir=str(run), config=config, resume="allow"
+                project=wandb, id=wandb_id(run), name=run.name, dir=str(run), config=config, resume="allow"
             )
         cut(run / METRICS, step)
         self._file = (run / METRICS).open("a", encoding="utf-8")
@@ -73,6 +74,14 @@ class Tracker:
             self._board.close()
         if self._wandb is not None:
             self._wandb.finish()
+
+
+def wandb_id(run: Path) -> str:
+    """The run's identity at Weights & Biases, drawn once and kept in its folder, so that a resume goes on there."""
+    path = run / "wandb_id"
+    if not path.is_file():
+        path.write_text(uuid.uuid4().hex[:16] + "\n", encoding="utf-8")
+    return path.read_text(encoding="utf-8").strip()
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from patchclip.engine import checkpoint
 from patchclip.engine.assemble import Parts, assemble
 from patchclip.engine.distributed import World, any_rank, joined, wait
 from patchclip.engine.optim import lr_at, set_lr
-from patchclip.engine.preflight import inspect
+from patchclip.engine.preflight import check_sets, inspect
 from patchclip.engine.run import TrainResult, open_run, restore, save_state, write_summary
 from patchclip.engine.tracking import Tracker
 from patchclip.engine.watch import LossWatch
@@ -63,6 +63,7 @@ def train(config: TrainConfig, *, resume: bool = False, on_step: OnStep | None =
         Interrupted: Ctrl-C or SIGTERM; the state is saved first. A second signal stops at once.
     """
     validate(config)
+    check_sets(config.eval)
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     device = pick_device(config.train.device)
@@ -126,7 +127,7 @@ class Loop:
             clock = now
             done = step + 1
             if done % config.train.log_every == 0 or done == parts.total_steps:
-                self.write(done, lr, stats)
+                self.write(done, lr, stats, clock)
             if on_step is not None and self.world.main:
                 on_step(self.info(done, terms, lr))
             stopping = any_rank(stop.asked, self.world, parts.device)
@@ -164,9 +165,15 @@ class Loop:
         self.counted_seconds += seconds
         self.seconds += seconds
 
-    def write(self, step: int, lr: float, stats: ClipStats) -> None:
-        """Writes the averages since the last log line and looks for trouble: the only host sync."""
+    def write(self, step: int, lr: float, stats: ClipStats, since: float) -> None:
+        """Writes the averages since the last log line and looks for trouble: the only host sync.
+
+        A GPU's steps end only here: the wait since `since`, when the last one was counted, belongs to them.
+        """
         means = {f"loss/{name}": (value / self.counted).item() for name, value in self.sums.items()}
+        waited = time.perf_counter() - since
+        self.counted_seconds += waited
+        self.seconds += waited
         self.loss = sum(means.values())
         self.rate = self.counted * self.config.train.batch_size / self.counted_seconds
         slot = self.parts.slot
@@ -239,9 +246,9 @@ class Loop:
         rate = seen / self.seconds if self.seconds else 0.0
         result = TrainResult(run, status, step, parts.total_steps, self.seconds, rate)
         if status == "done":
-            self.validate(step)
             if self.tracker is not None:
                 checkpoint.save_final(run, parts.architecture, parts.final_weights())
+            self.validate(step)
         if self.tracker is not None:
             report_bad(parts)
             write_summary(parts, self.config, result)

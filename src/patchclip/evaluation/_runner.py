@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from patchclip.contracts import Encoder
-from patchclip.data.benchmarks import Classification, find_benchmarks, load_benchmark
+from patchclip.data.benchmarks import Classification, Retrieval, find_benchmarks, load_benchmark
 from patchclip.errors import ConfigError
 from patchclip.evaluation._result import Result
 from patchclip.evaluation.retrieval import retrieval
@@ -49,12 +49,8 @@ def evaluate(
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size={batch_size} must be at least 1: images or texts a forward pass")
-    if isinstance(datasets, str):
-        datasets = [datasets]
-    names = find_benchmarks(root) if datasets is None else datasets
-    benchmarks = [load_benchmark(root, name) for name in names]
     results = []
-    for benchmark in benchmarks:
+    for benchmark in open_benchmarks(root, datasets):
         started = time.perf_counter()
         report = None if on_progress is None else _named(on_progress, benchmark.name)
         if isinstance(benchmark, Classification):
@@ -72,6 +68,20 @@ def evaluate(
             result.save(Path(output))
         results.append(result)
     return results
+
+
+def open_benchmarks(
+    root: str | Path, datasets: Sequence[str] | None = None
+) -> list[Classification | Retrieval]:
+    """The data sets to evaluate, opened and checked; none of their images is read.
+
+    Raises:
+        DataError: the root or a data set is missing or cannot be used.
+    """
+    if isinstance(datasets, str):
+        datasets = [datasets]
+    names = find_benchmarks(root) if datasets is None else datasets
+    return [load_benchmark(root, name) for name in names]
 
 
 def _named(on_progress: Progress, name: str) -> Callable[[int, int], None]:

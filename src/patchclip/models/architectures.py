@@ -91,8 +91,10 @@ def configuration(name: str) -> dict[str, Any]:
         config = open_clip.get_model_config(name)
     if config is None:
         nearest = difflib.get_close_matches(name, open_clip.list_models(), n=3, cutoff=0.0)
+        path = " and no such folder exists" if "/" in name else ""
         raise ConfigError(
-            f"model {name!r} is unknown; nearest: {', '.join(nearest)}. `patchclip list models` shows all"
+            f"model {name!r} is unknown{path}; nearest: {', '.join(nearest)}. "
+            "`patchclip list models` shows all"
         )
     return copy.deepcopy(config)
 
@@ -148,6 +150,10 @@ def checkpoint_folder(path: Path) -> Path:
     )
 
 
+BAD_VALUE = (TypeError, ValueError, AttributeError, AssertionError, ZeroDivisionError, KeyError, RuntimeError)
+"""What building a model from a configuration with an impossible value raises."""
+
+
 @contextlib.contextmanager
 def readable(name: str, pretrained: str | None) -> Any:
     """Turns what open_clip raises about a configuration or weights into errors that name cause and cure."""
@@ -162,19 +168,19 @@ def readable(name: str, pretrained: str | None) -> Any:
         raise ConfigError(
             f"model {name} needs the package {error.name}: pip install 'patchclip[hf]'"
         ) from error
-    except TypeError as error:
-        raise ConfigError(
-            f"model {name}: a configuration key does not exist ({error}); check model.overrides"
-        ) from error
-    except (RuntimeError, ValueError, KeyError, OSError, EOFError) as error:
-        raise CheckpointError(f"model {name}{weights} cannot be loaded: {first_line(error)}") from error
-    except Exception as error:
-        if type(error).__name__ not in ("SafetensorError", "UnpicklingError"):
-            raise
+    except Exception as error:  # open_clip, timm, torch and the file formats raise almost anything
+        cause = f"{type(error).__name__}: {first_line(error)}"
+        if "unexpected keyword argument" in cause:
+            raise ConfigError(
+                f"model {name}: a configuration key does not exist ({cause}); check model.overrides"
+            ) from error
+        from_files = pretrained is not None or name.startswith(("local-dir:", "hf-hub:"))
+        if not from_files and isinstance(error, BAD_VALUE):
+            raise ConfigError(f"model {name} cannot be built ({cause}): check model.overrides") from error
         raise CheckpointError(
-            f"model {name}{weights} is not a readable checkpoint ({first_line(error)}): "
-            "it may be truncated, or need code to load, which is refused"
-        ) from error
+            f"model {name}{weights} cannot be loaded ({cause}): the file may be missing, truncated, of "
+            "another model or configuration, or need code to load, which is refused"
+        ) from (None if isinstance(error, StopIteration) else error)  # contextlib lets that cause through
     finally:
         root.removeFilter(not_random)
 

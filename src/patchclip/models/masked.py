@@ -7,6 +7,7 @@ untouched.
 """
 
 import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -102,6 +103,47 @@ def hash_seed(parts: tuple[int, ...]) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
+@dataclass(frozen=True)
+class Seat:
+    """Where a tower drops tokens: it calls `owner.name` between the patch embedding and the first block."""
+
+    owner: nn.Module
+    name: str
+    embedding: nn.Module
+    prefix: int
+    patch: tuple[int, int] | None
+    with_indices: bool
+
+    def place(self, module: nn.Module | None) -> None:
+        """Puts `module` there; a slot sees the pixels from now on, an earlier one no longer."""
+        hooks = self.embedding._forward_pre_hooks
+        for key in [k for k, hook in hooks.items() if isinstance(getattr(hook, "__self__", None), MaskSlot)]:
+            del hooks[key]
+        if isinstance(module, MaskSlot):
+            self.embedding.register_forward_pre_hook(module.see)
+        elif module is None:
+            delattr(self.owner, self.name)
+        setattr(self.owner, self.name, module)
+
+
+def find_seat(model: nn.Module) -> Seat:
+    """The place of the slot in an open_clip model. Raises TowerError if its tower cannot drop tokens."""
+    visual = getattr(model, "visual", None)
+    if visual is None:
+        raise TowerError(f"{type(model).__name__} has no image tower `visual`: pass an open_clip model")
+    trunk = getattr(visual, "trunk", visual)
+    if hasattr(visual, "patch_dropout"):
+        return Seat(visual, "patch_dropout", visual.conv1, 1, patch_size(visual, visual.conv1), False)
+    if (
+        hasattr(trunk, "patch_drop")
+        and hasattr(trunk, "num_prefix_tokens")
+        and type(trunk).__name__ != "NaFlexVit"
+    ):
+        patch, with_indices = patch_size(visual, trunk.patch_embed), type(trunk).__name__ == "Eva"
+        return Seat(trunk, "patch_drop", trunk.patch_embed, trunk.num_prefix_tokens, patch, with_indices)
+    raise cannot_drop(trunk)
+
+
 def attach(model: nn.Module, masker: Masker) -> MaskSlot:
     """Puts `masker` into the image tower of an open_clip model, replacing any earlier one.
 
@@ -116,24 +158,10 @@ def attach(model: nn.Module, masker: Masker) -> MaskSlot:
     Raises:
         TowerError: the tower cannot drop tokens (convolutional and windowed towers).
     """
-    visual = getattr(model, "visual", None)
-    if visual is None:
-        raise TowerError(f"{type(model).__name__} has no image tower `visual`: pass an open_clip model")
-    trunk = getattr(visual, "trunk", visual)
-    if hasattr(visual, "patch_dropout"):
-        owner, name, embedding, prefix, with_indices = visual, "patch_dropout", visual.conv1, 1, False
-    elif hasattr(trunk, "patch_drop") and hasattr(trunk, "num_prefix_tokens"):
-        owner, name, embedding, prefix = trunk, "patch_drop", trunk.patch_embed, trunk.num_prefix_tokens
-        with_indices = type(trunk).__name__ == "Eva"
-    else:
-        raise cannot_drop(trunk)
-    if type(trunk).__name__ == "NaFlexVit":
-        raise cannot_drop(trunk)
-    slot = MaskSlot(masker, prefix, patch_size(visual, embedding), with_indices)
+    seat = find_seat(model)
+    slot = MaskSlot(masker, seat.prefix, seat.patch, seat.with_indices)
     slot.train(model.training)
-    forget(embedding)
-    embedding.register_forward_pre_hook(slot.see)
-    setattr(owner, name, slot)
+    seat.place(slot)
     return slot
 
 
@@ -149,13 +177,6 @@ def patch_size(visual: nn.Module, embedding: nn.Module) -> tuple[int, int] | Non
     """(height, width) of a patch in pixels, if the tower says."""
     size = getattr(visual, "patch_size", None) or getattr(embedding, "patch_size", None)
     return None if size is None else (int(size[0]), int(size[1]))
-
-
-def forget(embedding: nn.Module) -> None:
-    """Removes the hook of an earlier slot."""
-    hooks = embedding._forward_pre_hooks
-    for key in [k for k, hook in hooks.items() if isinstance(getattr(hook, "__self__", None), MaskSlot)]:
-        del hooks[key]
 
 
 def slot_of(model: nn.Module) -> MaskSlot | None:
@@ -181,10 +202,12 @@ def preview(
         seed: of the mask's randomness.
 
     Returns:
-        Ascending patch indices on `encoder.grid`; all patches for a masker that drops none.
+        Ascending patch indices on `encoder.grid`; all patches for a masker that drops none. The model is left
+        as it was.
     """
     model = encoder.model  # type: ignore[attr-defined]
-    training, earlier = model.training, slot_of(model)
+    seat = find_seat(model)
+    training, earlier = model.training, getattr(seat.owner, seat.name)
     slot = attach(model, masker)
     slot.progress, slot.seed = progress, (seed,)
     try:
@@ -192,7 +215,7 @@ def preview(
         model.visual(pixels.to(encoder.device))
         keep = slot.keep
     finally:
-        attach(model, earlier.masker) if earlier is not None else setattr(slot, "enabled", False)
+        seat.place(earlier)
         model.train(training)
     if keep is None:
         gh, gw = encoder.grid  # type: ignore[attr-defined]

@@ -95,6 +95,11 @@ class ClipEncoder:
             raise TowerError("patch_features needs every patch but a mask is active: call model.eval() first")
         with self.autocast():
             features = project_patches(self.model.visual, pixels.to(self.device))
+        if features.shape[1] != gh * gw:
+            raise TowerError(
+                f"patch_features got {features.shape[1]} patches for a grid of {gh} x {gw}: "
+                f"call model.eval(), and use images of {self.image_size} px"
+            )
         return Patches(F.normalize(features.float(), dim=-1), (gh, gw))
 
     def autocast(self) -> torch.autocast:
@@ -154,7 +159,7 @@ def open_path(path: Path) -> Architecture:
         raise ConfigError(f"{path} is a weights file: name its architecture too, as in ViT-B-32:{path}")
     source = f"local-dir:{checkpoint_folder(path)}"
     config = configuration(source)
-    with readable(str(path), None):
+    with readable(source, None):
         model = open_clip.create_model(source, require_pretrained=True)
         tokenizer = open_clip.get_tokenizer(source)
     return Architecture(str(path), model, tokenizer, config, dict(model.visual.preprocess_cfg))
@@ -179,7 +184,13 @@ def open_name(name: str) -> Architecture:
 def pick_device(device: str) -> torch.device:
     """ "auto" as CUDA, then MPS, then the CPU; any other name as torch reads it."""
     if device != "auto":
-        return torch.device(device)
+        try:
+            chosen = torch.device(device)
+        except RuntimeError as error:
+            raise ConfigError(f"device={device!r} must be auto, cpu, cuda, cuda:1 or mps") from error
+        if chosen.type == "cuda" and not torch.cuda.is_available():
+            raise ConfigError(f"device={device!r}, but torch finds no CUDA GPU here: use auto or cpu")
+        return chosen
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -77,6 +77,7 @@ def render(record: RunRecord) -> str:
     }
     return environment.get_template("template.html").render(
         name=record.path.resolve().name,
+        path=str(record.path),
         config=record.config,
         config_text=record.config_text,
         summary=record.summary,

@@ -1,0 +1,86 @@
+"""What each of two ranks does: `python -m tests.engine._two_ranks OUT PAIRS`, run by test_distributed.py."""
+
+import contextlib
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from patchclip.engine.distributed import GatheredLoss, World, any_rank, joined, wait
+from patchclip.engine.step import ContrastiveStep, Towers
+from patchclip.engine.train import train
+from patchclip.losses.clip import ClipLoss
+from patchclip.losses.siglip import SigLIPLoss
+from patchclip.masking.none import NoMask
+from patchclip.masking.pgs import PGSMask
+from patchclip.models.masked import MaskSlot, attach
+from tests.engine._tiny import architecture, tiny
+
+CPU = torch.device("cpu")
+BATCH = 8
+CASES = {
+    "clip": (ClipLoss, PGSMask, None),
+    "siglip": (SigLIPLoss, PGSMask, None),
+    "clip, unmasked": (ClipLoss, NoMask, None),
+    "clip in micro-batches": (ClipLoss, PGSMask, 2),
+    "siglip in micro-batches": (SigLIPLoss, PGSMask, 3),
+}
+"""Name -> loss, masker, micro-batch of one rank."""
+
+
+def masked_model(case: str) -> tuple[nn.Module, MaskSlot]:
+    """The model of a case, with weights drawn from a fixed seed, in training."""
+    loss, masker, _ = CASES[case]
+    torch.manual_seed(5)
+    model = architecture(**({"init_logit_bias": -2.0} if loss is SigLIPLoss else {})).model.train()
+    slot = attach(model, masker())
+    slot.progress = 0.5
+    return model, slot
+
+
+def global_batch() -> tuple[Tensor, Tensor]:
+    """Pixels and tokens of all ranks together."""
+    generator = torch.Generator().manual_seed(6)
+    tokens = torch.randint(1, 1000, (BATCH, 16), generator=generator)
+    tokens[:, -1] = 49407  # end of text
+    return torch.randn(BATCH, 3, 32, 32, generator=generator), tokens
+
+
+def one_step(case: str, world: World) -> dict[str, object]:
+    """Loss, gradients after DistributedDataParallel, and the patches this rank kept in each forward."""
+    loss, _, micro_batch = CASES[case]
+    model, slot = masked_model(case)
+    keeps: list[Tensor | None] = []
+    slot.register_forward_hook(lambda module, args, out: keeps.append(slot.keep))
+    net = DistributedDataParallel(Towers(model))
+    step = ContrastiveStep(net, GatheredLoss(loss(), world), slot, micro_batch, contextlib.nullcontext)
+    size = BATCH // world.size
+    rows = slice(world.rank * size, (world.rank + 1) * size)
+    pixels, tokens = (tensor[rows] for tensor in global_batch())
+    terms = step(pixels, tokens, (1, 2, world.rank), lambda value: value)
+    forwards = 1 if micro_batch is None else len(keeps) // 2
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    return {"loss": terms["contrastive"], "gradients": gradients, "keeps": keeps[:forwards]}
+
+
+def main(out: Path, pairs: Path) -> None:
+    torch.set_num_threads(1)
+    with joined(CPU) as world:
+        results = {case: one_step(case, world) for case in CASES}
+        flags = [(world.rank == 1, world.rank == 0), (False, True)]
+        seen = [any_rank(flag, world, CPU) for pair in flags for flag in pair]
+        torch.save({"steps": results, "any_rank": seen}, out / f"rank-{world.rank}.pt")
+        wait(world)
+    assert not dist.is_initialized()
+    loop = {"max_steps": 4, "micro_batch": 4}
+    result = train(tiny(pairs, out / "run", masking={"name": "none"}, train=loop))
+    torch.save({"status": result.status, "step": result.step}, out / f"result-{world.rank}.pt")
+    again = train(tiny(pairs, out / "run", masking={"name": "none"}, train=loop), resume=True)
+    assert again.status == "done"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,121 @@
+"""Two processes (gloo) compute what one process with the whole batch computes."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from patchclip.engine.distributed import GatheredLoss, World, any_rank, joined, wait
+from patchclip.engine.step import Towers
+from patchclip.engine.tracking import read_metrics
+from patchclip.engine.train import train
+from tests.engine._tiny import tiny
+from tests.engine._two_ranks import CASES, CPU, global_batch, masked_model
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory, pairs: Path) -> Path:
+    """What two ranks left; see `_two_ranks.py`."""
+    folder = tmp_path_factory.mktemp("ranks")
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    processes = []
+    for rank in ("0", "1"):
+        environment = {**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "tests.engine._two_ranks", str(folder), str(pairs)]
+        processes.append(
+            subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+        )
+    try:
+        errors = [process.communicate(timeout=120)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+    return folder
+
+
+def of_ranks(out: Path) -> list[dict[str, Any]]:
+    return [torch.load(out / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_ranks_have_the_gradient_of_one_process(out: Path, case: str) -> None:
+    found = [rank["steps"][case] for rank in of_ranks(out)]
+    model, slot = masked_model(case)
+    keeps = [keep for rank in found for keep in rank["keeps"]]
+    slot.replay = None if keeps[0] is None else torch.cat(keeps)
+    terms = GatheredLoss(CASES[case][0](), World())(*Towers(model)(*global_batch()))
+    terms["contrastive"].backward()
+    expected = dict(model.named_parameters())
+    for rank in found:
+        assert float(rank["loss"]) == pytest.approx(terms["contrastive"].item(), rel=1e-5)
+        assert rank["gradients"].keys() == expected.keys()
+        for name, gradient in rank["gradients"].items():
+            reference = expected[name].grad
+            scale = float(reference.abs().max())
+            assert scale > 0, f"{name} has no gradient: the comparison would say nothing"
+            torch.testing.assert_close(gradient, reference, rtol=1e-4, atol=1e-5 * scale, msg=name)
+
+
+def test_ranks_draw_masks_of_their_own(out: Path) -> None:
+    first, second = (rank["steps"]["clip"]["keeps"][0] for rank in of_ranks(out))
+    assert first.shape == second.shape == (4, 8)
+    assert not torch.equal(first, second)
+
+
+def test_a_flag_of_any_rank_is_seen_by_all(out: Path) -> None:
+    assert [rank["any_rank"] for rank in of_ranks(out)] == [[True, True, False, True]] * 2
+
+
+def test_two_ranks_train_as_one_process_does(out: Path, pairs: Path, tmp_path: Path) -> None:
+    alone = train(tiny(pairs, tmp_path / "alone", masking={"name": "none"}, train={"max_steps": 4}))
+    both, one = (
+        [line for line in read_metrics(run) if line["kind"] == "train"] for run in (out / "run", alone.run)
+    )
+    assert [line["step"] for line in both] == [1, 2, 3, 4]
+    for key in ("loss", "grad_norm", "epoch", "lr", "logit_scale"):
+        assert [line[key] for line in both] == pytest.approx([line[key] for line in one], rel=1e-3), key
+    results = [torch.load(out / f"result-{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert results == [{"status": "done", "step": 4}] * 2
+
+
+def test_two_ranks_leave_one_run_folder(out: Path) -> None:
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {"run"}
+    run = out / "run"
+    assert sorted(path.name for path in run.iterdir()) == [
+        "checkpoints",
+        "config.yaml",
+        "metrics.jsonl",
+        "model",
+        "summary.json",
+    ]
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 4
+    assert json.loads((run / "summary.json").read_text())["pairs_seen"] == 32
+
+
+def test_one_process_needs_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    for size in (None, "1"):
+        if size is None:
+            monkeypatch.delenv("WORLD_SIZE", raising=False)
+        else:
+            monkeypatch.setenv("WORLD_SIZE", size)
+        with joined(CPU) as world:
+            assert (world, world.main) == (World(0, 1, 0), True)
+            assert any_rank(True, world, CPU)
+            assert not any_rank(False, world, CPU)
+            wait(world)
+    assert not World(1, 2).main
