@@ -70,7 +70,9 @@ def create(
     base = configuration(name)
     config = merge(base, overrides or {})
     resize(config, image_size, context_length)
-    arguments = {key: value for key, value in config.items() if key != "custom_text"}
+    arguments = {key: copy.deepcopy(value) for key, value in config.items() if key != "custom_text"}
+    if "hf_model_name" in config["text_cfg"]:  # base weights of the text tower: only if no CLIP weights follow
+        arguments["text_cfg"]["hf_model_pretrained"] = not (pretrained or name.startswith("hf-hub:"))
     with readable(name, pretrained):
         model = open_clip.create_model(
             name,
@@ -78,7 +80,7 @@ def create(
             force_custom_text=bool(config.get("custom_text", False)),
             force_image_size=image_size,
             force_context_length=context_length,
-            **copy.deepcopy(arguments),
+            **arguments,
         )
         length = config["text_cfg"].get("context_length")
         tokenizer = open_clip.get_tokenizer(name, context_length=length)
