@@ -127,7 +127,7 @@ def test_wrong_keys_names_and_types(override: str, message: str) -> None:
     [
         ("train.batch_size=0", "train.batch_size=0 must be at least 1"),
         ("train.micro_batch=100", "train.micro_batch=100 must divide train.batch_size=256"),
-        ("train.epochs=-1", "must be at least 0"),
+        ("train.epochs=0", "must be at least 1"),
         ("train.max_steps=0", "must be at least 1"),
         ("train.unmasked_share=1.0", r"must be in \[0, 1\)"),
         ("train.ema=1", r"train.ema=1.0 must be in \[0, 1\)"),

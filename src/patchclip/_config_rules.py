@@ -53,7 +53,7 @@ _RULES: tuple[_Rule, ...] = (
     ("optim.weight_decay", *_range(0)),
     ("optim.warmup_steps", *_range(0)),
     ("optim.min_lr", *_range(0)),
-    ("train.epochs", *_range(0)),
+    ("train.epochs", *_range(1)),
     ("train.max_steps", *_range(1)),
     ("train.batch_size", *_range(1)),
     ("train.micro_batch", *_range(1)),

@@ -11,9 +11,11 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from patchclip.config import load_config
 from patchclip.contracts import BadSample, Pair
 from patchclip.data import _fetch
 from patchclip.data.pairs import Columns, open_pairs
+from patchclip.engine.assemble import open_source
 from patchclip.errors import ConfigError, DataError
 from tests.data._make import colour, encoded, noisy
 
@@ -83,6 +85,17 @@ def test_a_cell_splits_into_several_captions(folder: Path, suffix: str) -> None:
 def test_the_cells_of_a_csv_are_parted_by_one_character(sign: str) -> None:
     with pytest.raises(ConfigError, match=r"separator=.* must be one character .* data.caption_separator"):
         Columns(separator=sign)
+
+
+def test_the_configuration_knows_both_separators(folder: Path) -> None:
+    (folder / "t.csv").write_text("image;caption\nimg/0.png;a||b\n")
+    given = [f"data.pairs={folder}/t.csv", "data.separator=';'", "data.caption_separator='||'"]
+    source = open_source(load_config(None, given))
+    assert facts([source.read(0)]) == [("img/0.png", ("a", "b"), colour(0))]
+    with pytest.raises(ConfigError, match=r"data.separator='\|\|' must be one character"):
+        load_config(None, ["data.separator='||'"])
+    with pytest.raises(ConfigError, match=r"data.caption_separator='' must not be empty"):
+        load_config(None, ["data.caption_separator=''"])
 
 
 def test_captions_are_parted_by_something() -> None:

@@ -1,4 +1,4 @@
-"""Loader processes and signals: a stop sent to the whole group leaves them at work until the main one ends them."""
+"""Loader processes and signals: only the main process ends them, and it can."""
 
 import multiprocessing
 import os

@@ -198,6 +198,11 @@ class PairStream:
         return len(self._source) / (self._options.batch_size * self._options.world_size)
 
     @property
+    def workers(self) -> int:
+        """Processes that read beside this one."""
+        return self._options.workers
+
+    @property
     def seen(self) -> int:
         """Pairs delivered by this rank so far."""
         return self._seen

@@ -41,14 +41,15 @@ class ShardIndex:
         keys: The n keys.
         captions: Number of captions that are not empty.
         bad: Samples that cannot be used.
-        whole: Whether the tar could be read to its end; if not, the last of `bad` stands for the rest.
+        rest: None for a tar that was read to its end; else one of `bad` stands for all that was not read,
+            and this is how many pairs that should be, judged by its bytes.
     """
 
     table: NDArray[np.int64]
     keys: Strings
     captions: int
     bad: tuple[BadSample, ...]
-    whole: bool = True
+    rest: int | None = None
 
 
 def index_shard(path: Path, cache: Path | None = None) -> ShardIndex:
@@ -75,7 +76,7 @@ def _save(index: ShardIndex, kept: Path) -> None:
     facts = {
         "captions": index.captions,
         "bad": [[bad.key, bad.reason] for bad in index.bad],
-        "whole": index.whole,
+        "rest": index.rest,
     }
     part = kept.with_name(f"{kept.name}.{uuid4().hex}.part")
     try:
@@ -97,7 +98,7 @@ def _load(kept: Path) -> ShardIndex | None:
         if table.shape != (len(keys), 6):
             raise ValueError(f"table {table.shape} for {len(keys)} keys")
         bad = tuple(BadSample(*sample) for sample in facts["bad"])
-        return ShardIndex(table, keys, facts["captions"], bad, facts["whole"])
+        return ShardIndex(table, keys, facts["captions"], bad, facts["rest"])
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         log.warning("the index %s is damaged (%s): it is built anew", kept, error)
         return None
@@ -110,7 +111,7 @@ def _build(path: Path) -> ShardIndex:
     count, keys, rows = 0, [], []
     fd = os.open(path, os.O_RDONLY)
     try:
-        whole = _group(fd, path.name, groups, bad)
+        rest = _group(fd, path.name, groups, bad)
         for key, row in groups.items():
             try:
                 if row[_IMAGE] < 0:
@@ -124,7 +125,7 @@ def _build(path: Path) -> ShardIndex:
     finally:
         os.close(fd)
     table = np.array(rows, np.int64).reshape(-1, 6)
-    return ShardIndex(table, Strings.of(keys), count, tuple(BadSample(*item) for item in bad.items()), whole)
+    return ShardIndex(table, Strings.of(keys), count, tuple(BadSample(*item) for item in bad.items()), rest)
 
 
 def _open_index(path: Path, cache: Path | None) -> ShardIndex:
@@ -133,29 +134,34 @@ def _open_index(path: Path, cache: Path | None) -> ShardIndex:
         return index_shard(path, cache)
     except OSError as error:
         bad = (BadSample(path.name, f"{path.name}: {error}"),)
-        return ShardIndex(np.zeros((0, 6), np.int64), Strings.of(()), 0, bad, whole=False)
+        return ShardIndex(np.zeros((0, 6), np.int64), Strings.of(()), 0, bad, rest=1)
 
 
 def _weight(indexes: Sequence[ShardIndex], absent: int) -> int:
-    """How many pairs are bad or missing, where a whole tar holds as many as the whole ones do on average."""
-    sizes = [len(index.keys) + len(index.bad) for index in indexes if index.whole]
+    """How many pairs are bad or missing: a tar that was not read to its end should hold as many as the whole
+    ones do on average, or what its bytes promise if that is more.
+    """
+    sizes = [len(index.keys) + len(index.bad) for index in indexes if index.rest is None]
     sizes = sizes or [len(index.keys) for index in indexes if len(index.keys)] or [1]
     mean = math.ceil(sum(sizes) / len(sizes))
     total = absent * mean
     for index in indexes:
-        rest = 0 if index.whole else max(0, mean - len(index.keys) - len(index.bad))
-        total += len(index.bad) + rest
+        total += len(index.bad)
+        if index.rest is not None:
+            total += max(0, mean - len(index.keys) - len(index.bad), index.rest - 1)
     return total
 
 
-def _group(fd: int, shard: str, groups: dict[str, list[int]], bad: dict[str, str]) -> bool:
+def _group(fd: int, shard: str, groups: dict[str, list[int]], bad: dict[str, str]) -> int | None:
     """Collects members by key as far as the tar can be read; what is not read becomes one bad sample.
 
     Returns:
-        Whether all of it was read.
+        None if all of it was read, else how many samples should lie behind, judged by the bytes.
     """
+    read = 0
     try:
         for member in _tar.scan(fd):
+            read = member.offset + member.size
             key, extension = _tar.split_key(member.name) or ("", "")
             if extension not in _COLUMNS:
                 continue
@@ -167,8 +173,8 @@ def _group(fd: int, shard: str, groups: dict[str, list[int]], bad: dict[str, str
     except _tar.CutError as error:
         split = _tar.split_key(error.name or "")
         bad[split[0] if split else shard] = f"{shard}: {error}"
-        return False
-    return True
+        return math.ceil(len(groups) * (os.fstat(fd).st_size / max(read, 1) - 1)) if groups else 1
+    return None
 
 
 def _captions(fd: int, row: Any) -> tuple[str, ...]:
@@ -228,12 +234,13 @@ class _Files:
 class ShardSource:
     """The pairs of webdataset tar shards: `read(i)` takes two or three reads at known places.
 
-    Keys are those of the tar; they repeat if two shards use the same. The whole .txt of a sample is one caption,
-    line ends are spaces in it; several captions stand in its .json, `{"captions": ["...", "..."]}`. (In a folder
-    of images every line of a .txt is one caption, see `FolderSource`.)
+    Keys are those of the tar; they repeat if two shards use the same. The whole .txt of a sample is one
+    caption, line ends are spaces in it; several captions stand in its .json, `{"captions": ["...", "..."]}`.
+    (In a folder of images every line of a .txt is one caption, see `FolderSource`.)
 
-    A tar that cannot be read, or not to its end, gives one bad sample and weighs in `bad_pairs` as many as the
-    whole ones hold on average, less what could be read of it.
+    A tar that cannot be read, or not to its end, gives one bad sample and weighs in `bad_pairs` as many as
+    the whole ones hold on average, less what could be read of it, or what the bytes behind the damage would
+    hold if that is more.
 
     Args:
         paths: Local tars.

@@ -6,11 +6,11 @@ import threading
 
 
 def leave_signals_to_main(worker: int) -> None:
-    """Makes a loader process ignore SIGINT and SIGTERM, unless SIGTERM comes from the process that started it.
+    """Makes a loader process ignore SIGINT, and SIGTERM unless it comes from the process that started it.
 
     Ctrl-C and schedulers signal the whole group. The main process then finishes its step and saves, for which
-    it may need another batch; it ends its workers itself, with a word through their queues or, if one is stuck,
-    with `Process.terminate()`, a SIGTERM of its own. Where a system cannot tell who sent a signal (no
+    it may need another batch; it ends its workers itself, with a word through their queues or, if one is
+    stuck, with `Process.terminate()`, a SIGTERM of its own. Where a system cannot tell who sent a signal (no
     `sigwaitinfo`), the process leaves the group, so that signals to the group do not reach it.
 
     Args:

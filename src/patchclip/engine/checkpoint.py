@@ -19,9 +19,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from patchclip.errors import CheckpointError
-from patchclip.models.architectures import WEIGHTS, Architecture, write_config
+from patchclip.models.architectures import LATEST, WEIGHTS, Architecture, latest, write_config
 
-STATE, EMA, LATEST = "training_state.pt", "ema_model.safetensors", "latest"
+STATE, EMA = "training_state.pt", "ema_model.safetensors"
+
+__all__ = ["latest", "load", "save", "save_final"]
 
 
 def save(
@@ -45,7 +47,7 @@ def save(
         torch.save(dict(state), partial / STATE)
     with refusals(folder.parent / LATEST):
         point(folder.parent / LATEST, folder.name)
-    prune(folder.parent, keep)
+    prune(folder.parent, keep, folder)
     return folder
 
 
@@ -56,17 +58,6 @@ def save_final(run: Path, architecture: Architecture, weights: Mapping[str, Tens
         write_weights(partial / WEIGHTS, weights)
         write_config(partial, architecture)
     return folder
-
-
-def latest(run: Path) -> Path | None:
-    """The newest whole checkpoint of a run, or None."""
-    folders = sorted((run / "checkpoints").glob("step-????????"))
-    pointer = run / "checkpoints" / LATEST
-    if pointer.is_file():
-        named = pointer.parent / pointer.read_text(encoding="utf-8").strip()
-        if named in folders:
-            return named
-    return folders[-1] if folders else None
 
 
 def load(
@@ -144,9 +135,10 @@ def point(pointer: Path, name: str) -> None:
     flush(pointer.parent)
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Removes all but the newest `keep` checkpoints, and leftovers of writes that were cut off."""
-    for path in sorted(folder.glob("step-????????"))[:-keep]:
+def prune(folder: Path, keep: int, written: Path | None = None) -> None:
+    """Keeps `written` and the newest others, `keep` in all; removes the rest and leftovers of writes cut off."""
+    ordered = sorted(folder.glob("step-????????"), key=lambda path: (path == written, path.name))
+    for path in ordered[: max(0, len(ordered) - keep)]:
         shutil.rmtree(path)
     for path in (*folder.glob("step-*.tmp"), *folder.glob("step-*.old")):
         shutil.rmtree(path, ignore_errors=True)

@@ -11,7 +11,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-
 PATIENCE = timedelta(hours=6)
 """How long ranks wait for each other: rank 0 evaluates alone, and that may take a while."""
 
@@ -97,6 +96,15 @@ def any_rank(flag: bool, world: World, device: torch.device) -> bool:
     shared = torch.tensor(int(flag), device=device)
     dist.all_reduce(shared, op=dist.ReduceOp.MAX)
     return bool(shared.item())
+
+
+def gathered(items: list[Any], world: World) -> list[Any]:
+    """The items of all ranks, in rank order; called on every rank."""
+    if world.size == 1:
+        return items
+    parts: list[Any] = [None] * world.size
+    dist.all_gather_object(parts, items)
+    return [item for part in parts for item in part]
 
 
 def wait(world: World) -> None:

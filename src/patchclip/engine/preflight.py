@@ -9,8 +9,8 @@ import torch
 
 from patchclip.config import EvalConfig
 from patchclip.contracts import Batch
-from patchclip.data.benchmarks import find_benchmarks, load_benchmark
 from patchclip.engine.assemble import Parts
+from patchclip.evaluation._runner import open_benchmarks
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +42,7 @@ def check_sets(chosen: EvalConfig) -> None:
     Raises:
         DataError: the root or a set cannot be used.
     """
-    if chosen.datasets != []:
-        for name in find_benchmarks(chosen.root) if chosen.datasets is None else chosen.datasets:
-            load_benchmark(chosen.root, name)
+    open_benchmarks(chosen.root, chosen.datasets)
 
 
 def inspect(
@@ -67,7 +65,8 @@ def inspect(
     rehearse(parts, batch)
     trained = time.perf_counter()
     load_seconds, train_seconds = loaded - started, trained - loaded
-    seconds = steps * (load_seconds + train_seconds)
+    together = max if parts.stream.workers else sum  # workers load while the model trains
+    seconds = steps * together((load_seconds, train_seconds))
     figures = Preflight(
         pairs=len(parts.source),
         captions=parts.source.captions,

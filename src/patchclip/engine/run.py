@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from patchclip.config import TrainConfig, changed_keys, config_to_dict, load_config, save_config
 from patchclip.engine import checkpoint
 from patchclip.engine.assemble import Parts, choose_precision
+from patchclip.engine.distributed import World, gathered
 from patchclip.errors import CheckpointError, ConfigError
 
 log = logging.getLogger(__name__)
@@ -77,9 +78,24 @@ def read_result(run: Path) -> TrainResult | None:
     return TrainResult(run, **{name: summary[name] for name in fields})
 
 
-def write_summary(parts: Parts, config: TrainConfig, result: TrainResult) -> None:
-    """Writes summary.json: how it ended, how fast, and which samples were skipped."""
-    bad = parts.stream.bad
+@dataclass(frozen=True)
+class Done:
+    """What a run has done: steps, seconds of training, the losses since the last log line."""
+
+    step: int = 0
+    seconds: float = 0.0
+    window: dict[str, Any] = field(default_factory=dict)
+
+
+def write_summary(parts: Parts, config: TrainConfig, world: World, result: TrainResult) -> None:
+    """Writes summary.json: how it ended, how fast, and which samples any rank skipped; logs the first ten."""
+    mine = [(sample.key, sample.reason) for sample in parts.stream.bad]
+    bad = list(dict(reversed(gathered(mine, world))).items())[::-1]
+    if not world.main:
+        return
+    if bad:
+        listed = "; ".join(f"{key}: {reason}" for key, reason in bad[:10])
+        log.warning("%d bad samples were skipped: %s%s", len(bad), listed, " ..." if len(bad) > 10 else "")
     content = {
         "status": result.status,
         "step": result.step,
@@ -88,7 +104,7 @@ def write_summary(parts: Parts, config: TrainConfig, result: TrainResult) -> Non
         "captions": parts.source.captions,
         "pairs_seen": result.step * config.train.batch_size,
         "bad": len(bad),
-        "bad_first": [[sample.key, sample.reason] for sample in bad[:10]],
+        "bad_first": [list(sample) for sample in bad[:10]],
         "skipped_updates": int(parts.bad_in_all.item()),
         "seconds": round(result.seconds, 3),
         "images_per_s": round(result.images_per_s, 2),
@@ -103,16 +119,23 @@ def write_summary(parts: Parts, config: TrainConfig, result: TrainResult) -> Non
     os.replace(partial, result.run / SUMMARY)
 
 
-def save_state(parts: Parts, config: TrainConfig, step: int, seconds: float) -> None:
-    """Writes a checkpoint after `step` steps, from which `restore` goes on as if nothing had happened."""
+def save_state(parts: Parts, config: TrainConfig, world: World, done: Done) -> None:
+    """Writes a checkpoint from which `restore` goes on as if nothing had happened; called on every rank."""
+    stream = parts.stream.state_dict()
+    stream["bad"] = gathered(stream["bad"], world)
+    if not world.main:
+        return
     state = {
-        "step": step,
-        "seconds": seconds,
+        "step": done.step,
+        "seconds": done.seconds,
+        "window": done.window,
         "pairs": len(parts.source),
+        "ranks": world.size,
+        "precision": choose_precision(config.train.precision, parts.device),
         "optimizer": parts.optimizer.state_dict(),
         "scaler": parts.scaler.state_dict(),
         "clipper": parts.clipper.state_dict(),
-        "stream": parts.stream.state_dict(),
+        "stream": stream,
         "bad_in_a_row": parts.bad_in_a_row,
         "bad_in_all": parts.bad_in_all,
         "averaged": 0 if parts.ema is None else int(parts.ema.n_averaged.item()),
@@ -121,24 +144,22 @@ def save_state(parts: Parts, config: TrainConfig, step: int, seconds: float) -> 
     checkpoint.save(Path(config.output), parts.architecture, state, ema, config.checkpoint.keep)
 
 
-def restore(parts: Parts, config: TrainConfig) -> tuple[int, float]:
-    """Puts the newest checkpoint into the parts; (0, 0.0) if there is none.
-
-    Returns:
-        Steps done and seconds trained.
+def restore(parts: Parts, config: TrainConfig, world: World) -> Done:
+    """Puts the newest checkpoint into the parts; nothing is done if there is none.
 
     Raises:
         CheckpointError: unreadable, or the data now has another number of pairs.
     """
     folder = checkpoint.latest(Path(config.output))
     if folder is None:
-        return 0, 0.0
+        return Done()
     state, weights, ema = checkpoint.load(folder, parts.device)
     if state["pairs"] != len(parts.source):
         raise CheckpointError(
             f"{folder} was trained on {state['pairs']:,} pairs but there are {len(parts.source):,} now: "
             "the order of samples would differ; restore the data or start a new run"
         )
+    warn_of_changes(state, world.size, choose_precision(config.train.precision, parts.device))
     parts.model.load_state_dict(weights)
     parts.optimizer.load_state_dict(state["optimizer"])
     parts.scaler.load_state_dict(state["scaler"])
@@ -149,4 +170,12 @@ def restore(parts: Parts, config: TrainConfig) -> tuple[int, float]:
         parts.ema.module.load_state_dict(ema)
         parts.ema.n_averaged.fill_(state["averaged"])
     log.info("resuming from %s", folder)
-    return int(state["step"]), float(state["seconds"])
+    return Done(int(state["step"]), float(state["seconds"]), state["window"])
+
+
+def warn_of_changes(state: dict[str, Any], ranks: int, precision: str) -> None:
+    """Says when a machine makes the losses differ from those of an unbroken run."""
+    if state["ranks"] != ranks:
+        log.warning("now %d ranks, %d before: same order of samples, other masks", ranks, state["ranks"])
+    if state["precision"] != precision:
+        log.warning("now computing in %s, in %s before", precision, state["precision"])

@@ -77,7 +77,7 @@ class Tracker:
 
 
 def wandb_id(run: Path) -> str:
-    """The run's identity at Weights & Biases, drawn once and kept in its folder, so that a resume goes on there."""
+    """The run's identity at Weights & Biases, drawn once and kept in its folder for a resume."""
     path = run / "wandb_id"
     if not path.is_file():
         path.write_text(uuid.uuid4().hex[:16] + "\n", encoding="utf-8")

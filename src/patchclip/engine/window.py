@@ -12,7 +12,7 @@ from torch import Tensor
 class Stopwatch:
     """Seconds of training: runs from the start, stands still while `paused`.
 
-    A GPU works on after its steps are asked for: before a pause, and wherever the host waits for a number, that
+    A GPU works on after its steps are asked for: before a pause, and where the host waits for a number, that
     work is done and its time counted.
 
     Args:
@@ -57,17 +57,21 @@ class Window:
             self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value
         self.steps += 1
 
-    def close(self, seconds: float) -> tuple[dict[str, float], float]:
-        """Means since the last line and seconds they took; the next line begins at `seconds`."""
-        means = {name: (value / self.steps).item() for name, value in self.sums.items()}
+    def means(self) -> dict[str, float]:
+        """Means over the steps so far: a host sync."""
+        return {name: (value / self.steps).item() for name, value in self.sums.items()}
+
+    def close(self, seconds: float) -> float:
+        """Seconds since the last line; the next one begins at `seconds`."""
         taken = seconds - self.started
         self.sums, self.steps, self.started = {}, 0, seconds
-        return means, taken
+        return taken
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
         return {"sums": self.sums, "steps": self.steps, "started": self.started}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """From a checkpoint."""
-        self.sums, self.steps, self.started = dict(state["sums"]), state["steps"], state["started"]
+        """From a checkpoint; {} leaves a new window."""
+        if state:
+            self.sums, self.steps, self.started = dict(state["sums"]), state["steps"], state["started"]

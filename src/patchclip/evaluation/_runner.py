@@ -80,6 +80,8 @@ def open_benchmarks(
     """
     if isinstance(datasets, str):
         datasets = [datasets]
+    if datasets is not None and not datasets:
+        return []
     names = find_benchmarks(root) if datasets is None else datasets
     return [load_benchmark(root, name) for name in names]
 

@@ -22,6 +22,9 @@ open_clip.add_model_config(CONFIGS)
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
 """Names open_clip and the Hugging Face hub give the two files of a checkpoint folder."""
 
+LATEST = "latest"
+"""File in a run's checkpoints/ that names the newest."""
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -71,7 +74,9 @@ def create(
     config = merge(base, overrides or {})
     resize(config, image_size, context_length)
     arguments = {key: copy.deepcopy(value) for key, value in config.items() if key != "custom_text"}
-    if "hf_model_name" in config["text_cfg"]:  # base weights of the text tower: only if no CLIP weights follow
+    if (
+        "hf_model_name" in config["text_cfg"]
+    ):  # base weights of the text tower: only if no CLIP weights follow
         arguments["text_cfg"]["hf_model_pretrained"] = not (pretrained or name.startswith("hf-hub:"))
     with readable(name, pretrained):
         model = open_clip.create_model(
@@ -140,16 +145,24 @@ def checkpoint_folder(path: Path) -> Path:
     Raises:
         CheckpointError: no checkpoint there; the message says what a folder needs.
     """
-    candidates = [path, path / "model"]
-    latest = path / "checkpoints" / "latest"
-    if latest.is_file():
-        candidates.append(path / "checkpoints" / latest.read_text().strip())
-    for folder in candidates:
+    newest = latest(path)
+    for folder in [path, path / "model"] + ([] if newest is None else [newest]):
         if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file():
             return folder
     raise CheckpointError(
         f"{path} holds no checkpoint: a folder needs {CONFIG} and {WEIGHTS}, or be the folder of a run"
     )
+
+
+def latest(run: Path) -> Path | None:
+    """The newest checkpoint of a run: the one its pointer names, else the highest step; None without one."""
+    folders = sorted((run / "checkpoints").glob("step-????????"))
+    pointer = run / "checkpoints" / LATEST
+    if pointer.is_file():
+        named = pointer.parent / pointer.read_text(encoding="utf-8").strip()
+        if named in folders:
+            return named
+    return folders[-1] if folders else None
 
 
 BAD_VALUE = (TypeError, ValueError, AttributeError, AssertionError, ZeroDivisionError, KeyError, RuntimeError)
