@@ -28,10 +28,11 @@ class PGSMask:
     Source: Pei et al., "Seeing What Matters: Empowering CLIP with Patch Generation-to-Selection",
     CVPR 2025, arXiv 2503.17080, section 3 (5 % candidates, Sobel, ratios 0.5 and 0.3-0.5).
     Differs: the paper leaves open the share that is protected (here 0.3), the temperature, the number of
-    iterations and of growth steps. The released code does not follow the paper: its Sobel sees patch means
-    that are zero up to rounding, its edges become candidates to mask, its Sinkhorn divides negative sums,
-    masked tokens stay visible behind a +1 attention bias, and K is a minimum over the batch.
-    Cosines are taken after subtracting the image's mean patch (see `_transport.cosine_to_all`).
+    iterations and of growth steps. Here candidates come from unprotected patches only, similarity runs over
+    all patches (each to itself included) after subtracting the image's mean patch, and a range of ratios
+    means five fixed ones. The released code does not follow the paper: its Sobel sees patch means that are
+    zero up to rounding, its edges become candidates to mask, its Sinkhorn divides negative sums, masked
+    tokens stay visible behind a +1 attention bias, and K is a minimum over the batch.
 
     Args:
         mask_ratio: share of patches dropped, in [0, 1): 0.5 is PGS-0.5, (0.3, 0.5) is PGS-0.3.
