@@ -2,8 +2,8 @@
 
     python -m tools.draw_masks
 
-Writes docs/images/masks.webp (image, edge energy, random 0.5, PGS 0.5) and docs/images/pgs_steps.webp (how a PGS
-mask comes about). The masks are those of a ViT with 16-pixel patches at 224 px at the start of training.
+Writes docs/images/masks.webp (image, edge energy, random 0.5, PGS 0.5) and docs/images/pgs_steps.webp (how a
+PGS mask comes about). The masks are those of a ViT with 16-pixel patches at 224 px at the start of training.
 """
 
 import io

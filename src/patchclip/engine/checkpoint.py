@@ -136,7 +136,7 @@ def point(pointer: Path, name: str) -> None:
 
 
 def prune(folder: Path, keep: int, written: Path | None = None) -> None:
-    """Keeps `written` and the newest others, `keep` in all; removes the rest and leftovers of writes cut off."""
+    """Keeps `written` and the newest others, `keep` in all; removes the rest, and cut-off writes."""
     ordered = sorted(folder.glob("step-????????"), key=lambda path: (path == written, path.name))
     for path in ordered[: max(0, len(ordered) - keep)]:
         shutil.rmtree(path)
