@@ -201,7 +201,7 @@ def validate(config: TrainConfig) -> None:
     check_values(checked)
     for section in METHODS:
         family, name, given = method(config, section)
-        registry.check(family, name, given)
+        registry.check(family, name, given, beside=METHODS[section][1])
 
 
 def method(config: TrainConfig, section: str) -> tuple[str, str, dict[str, Any]]:

@@ -99,13 +99,14 @@ def accepts(family: str, name: str, option: str) -> bool:
     return option in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
-def check(family: str, name: str, given: Mapping[str, Any]) -> None:
+def check(family: str, name: str, given: Mapping[str, Any], beside: str | None = None) -> None:
     """Hold options against a constructor without calling it.
 
     Args:
         family: a key of `FAMILIES`.
         name: the method.
         given: options by name, as a configuration holds them.
+        beside: the configuration key that stands beside the options, offered where one is misspelt.
 
     Raises:
         ConfigError: if an option is unknown, of another type than the constructor's plain annotation (int,
@@ -114,7 +115,8 @@ def check(family: str, name: str, given: Mapping[str, Any]) -> None:
     parameters = options(family, name)
     for option in given:
         if not accepts(family, name, option):
-            raise ConfigError(f"{family}/{name} has no option {option!r}; {closest(option, parameters)}")
+            known = [*parameters, *([beside] if beside else [])]
+            raise ConfigError(f"{family}/{name} has no option {option!r}; {closest(option, known)}")
         if option in parameters and not _fits(parameters[option].annotation, given[option]):
             kind = _type_name(parameters[option].annotation)
             raise ConfigError(f"{family}/{name}: {option}={given[option]!r} must be of the type {kind}")

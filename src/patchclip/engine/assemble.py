@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from patchclip import registry
-from patchclip.config import TrainConfig
+from patchclip.config import TrainConfig, method
 from patchclip.contracts import Batch, ClipStats, GradClipper
 from patchclip.data._loader import PairStream, StreamOptions
 from patchclip.data.pairs import Columns, PairSource, open_pairs
@@ -97,7 +97,7 @@ def assemble(config: TrainConfig, world: World, device: torch.device) -> Parts:
         CheckpointError: unreadable `model.pretrained`.
     """
     torch.manual_seed(hash_seed((config.train.seed,)))  # initial weights
-    loss = build_loss(config)
+    loss: nn.Module = build_method(config, "loss")
     architecture = build_architecture(config, loss)
     model = architecture.model.to(device).train()
     if config.train.grad_checkpointing:
@@ -119,7 +119,7 @@ def assemble(config: TrainConfig, world: World, device: torch.device) -> Parts:
     optim = config.optim
     optimizer = adamw(model, optim.lr, (optim.beta1, optim.beta2), optim.eps, optim.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=config.train.precision == "fp16")
-    clipper = registry.build("stability", config.stability["clip"], **options(config.stability, "clip"))
+    clipper = build_method(config, "stability")
     decay = config.train.ema
     ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
     total = total_steps(config, len(source))
@@ -128,15 +128,10 @@ def assemble(config: TrainConfig, world: World, device: torch.device) -> Parts:
     )
 
 
-def options(section: dict[str, object], key: str) -> dict[str, object]:
-    """A method's options: its section without the key that names it."""
-    return {name: value for name, value in section.items() if name != key}
-
-
-def build_loss(config: TrainConfig) -> nn.Module:
-    """The loss that `loss.name` chooses."""
-    loss: nn.Module = registry.build("losses", config.loss["name"], **options(config.loss, "name"))
-    return loss
+def build_method(config: TrainConfig, section: str) -> Any:
+    """The masker, loss or clipper that a section of the configuration chooses."""
+    family, name, options = method(config, section)
+    return registry.build(family, name, **options)
 
 
 def build_architecture(config: TrainConfig, loss: nn.Module) -> Architecture:
@@ -158,7 +153,7 @@ def build_architecture(config: TrainConfig, loss: nn.Module) -> Architecture:
 
 def build_slot(config: TrainConfig, model: nn.Module) -> MaskSlot | None:
     """The mask slot; dense training needs none, so that towers without tokens train too."""
-    masker = registry.build("masking", config.masking["name"], **options(config.masking, "name"))
+    masker = build_method(config, "masking")
     return None if config.masking["name"] == "none" else attach(model, masker)
 
 

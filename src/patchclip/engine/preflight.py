@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from patchclip.config import EvalConfig
+from patchclip.config import METHODS, EvalConfig, TrainConfig
 from patchclip.contracts import Batch
-from patchclip.engine.assemble import Parts
+from patchclip.engine.assemble import Parts, build_method
 from patchclip.evaluation._runner import open_benchmarks
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,16 @@ class Preflight:
             f"loading {self.load_rate:.0f} images/s, training {self.train_rate:.0f} images/s; "
             f"about {self.seconds / 60:.1f} minutes"
         )
+
+
+def check_methods(config: TrainConfig) -> None:
+    """Builds every method once, so that a value out of range is named before a folder is made.
+
+    Raises:
+        ConfigError: an option that its method refuses.
+    """
+    for section in METHODS:
+        build_method(config, section)
 
 
 def check_sets(chosen: EvalConfig) -> None:

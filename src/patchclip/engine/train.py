@@ -15,7 +15,7 @@ from patchclip.engine import checkpoint
 from patchclip.engine.assemble import Parts, assemble
 from patchclip.engine.distributed import World, any_rank, joined, wait
 from patchclip.engine.optim import lr_at, set_lr
-from patchclip.engine.preflight import check_sets, inspect
+from patchclip.engine.preflight import check_methods, check_sets, inspect
 from patchclip.engine.run import Done, TrainResult, open_run, restore, save_state, write_summary
 from patchclip.engine.signals import Stop, stop_signals
 from patchclip.engine.tracking import Tracker
@@ -61,6 +61,7 @@ def train(config: TrainConfig, *, resume: bool = False, on_step: OnStep | None =
         Interrupted: Ctrl-C or SIGTERM; the state is saved first. A second signal stops at once.
     """
     validate(config)
+    check_methods(config)
     check_sets(config.eval)
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
