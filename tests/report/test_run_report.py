@@ -194,6 +194,7 @@ def test_a_difference_within_two_standard_errors_is_called_chance() -> None:
 
 
 def test_numbers_in_words() -> None:
-    assert [duration(s) for s in (None, 12.4, 372, 7260)] == ["–", "12 s", "6 min 12 s", "2 h 01 min"]
+    durations = [duration(s) for s in (None, 12.4, 372, 960.4, 7260)]
+    assert durations == ["–", "12 s", "6 min 12 s", "16 min", "2 h 01 min"]
     assert percent(0.3125) == "31.2\u202f%"
     assert (times(0.5, 0.1), times(0.5, 0.01), times(0.5, 0)) == ("5.0×", "50×", "–")

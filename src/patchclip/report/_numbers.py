@@ -65,13 +65,15 @@ def count(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """372 as "6 min 12 s"."""
+    """372 as "6 min 12 s"; from ten minutes on without the seconds."""
     if seconds is None:
         return MISSING
     whole = round(seconds)
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     if hours:
         return f"{hours} h {minutes:02d} min"
+    if minutes >= 10:
+        return f"{round(seconds / 60)} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
