@@ -16,7 +16,10 @@ class ClipLoss(nn.Module):
 
     L = (CE(s X T^t + bias, diagonal) + CE(s T X^t + bias, diagonal)) / 2
 
-    Source: Radford et al., ICML 2021, arXiv 2103.00020, figure 3. Equal to open_clip's `ClipLoss`.
+    Source: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision",
+    ICML 2021, arXiv 2103.00020, figure 3.
+
+    Equal to open_clip's `ClipLoss`.
 
     Args:
         label_smoothing: share of the target spread over the other pairs, in [0, 1).

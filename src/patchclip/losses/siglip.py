@@ -14,8 +14,9 @@ class SigLIPLoss(nn.Module):
     L = -(1/b) sum_ij log sigmoid(z_ij (s x_i . t_j + bias)),  z_ij = 1 if i = j else -1
 
     Source: Zhai et al., "Sigmoid Loss for Language Image Pre-Training", ICCV 2023, arXiv 2303.15343,
-    equation (1) and algorithm 1. Equal to open_clip's `SigLipLoss`.
-    The paper starts at s = 10 and bias = -10: see `init_logit_scale` and `init_logit_bias` of the model.
+    equation (1) and algorithm 1.
+
+    Equal to open_clip's `SigLipLoss`. The paper starts at s = 10 and bias = -10: `initial_logits`.
     """
 
     initial_logits = (10.0, -10.0)

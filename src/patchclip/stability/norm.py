@@ -16,7 +16,9 @@ class NormClip:
     g <- g * min(1, max_norm / ||g||)
 
     Source: Pascanu et al., "On the difficulty of training recurrent neural networks", ICML 2013,
-    arXiv 1211.5063, algorithm 1. Computed by `torch.nn.utils` (also right for sharded tensors).
+    arXiv 1211.5063, algorithm 1.
+
+    Computed by `torch.nn.utils`, which is right for sharded tensors too.
 
     Args:
         max_norm: largest norm left untouched, > 0.
