@@ -27,6 +27,7 @@ METHODS = {
     "PGS 0.5": ["masking.name=pgs", "masking.mask_ratio=0.5"],
     "PGS 0.3-0.5": ["masking.name=pgs", "masking.mask_ratio=[0.3,0.5]"],
 }
+FIXED = ["train.batch_size=256", "optim.warmup_steps=40"]
 SETS = ["zs_emoji", "zs_emoji_novel", "zs_clipart", "zs_furniture", "zs_photo", "retrieval_mixed"]
 
 
@@ -52,6 +53,7 @@ def spawn(name: str, seed: int, options: argparse.Namespace, folder: Path) -> di
     result = folder / f"{name.replace(' ', '-')}-{seed}.json"
     overrides = [
         *METHODS[name],
+        *FIXED,
         *options.override,
         f"train.seed={seed}",
         f"train.epochs={options.epochs}",
@@ -139,7 +141,7 @@ def main() -> None:
         "what": "equal epochs, one process a run with one thread, processor time of the steps",
         "recipe": "demo",
         "epochs": options.epochs,
-        "override": options.override,
+        "override": [*FIXED, *options.override],
         "seeds": len(seeds),
         "machine": platform.processor() or platform.machine(),
         "python": platform.python_version(),
