@@ -12,7 +12,7 @@ TEST_FLAGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-compile $(PIP_FLAGS)
+PIP := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS)
 WORKERS := $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -le 8 ] && echo "$$n" || echo 8)
 
 .DELETE_ON_ERROR:
