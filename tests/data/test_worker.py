@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from patchclip.contracts import Batch
-from patchclip.data._loader import PairStream, StreamOptions
 from patchclip.data._worker import leave_signals_to_main
+from patchclip.data.stream import PairStream, StreamOptions
 from patchclip.data.transforms import train_transform
 from tests.data._make import Bytes, ListSource
 

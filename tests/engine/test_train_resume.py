@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from patchclip.contracts import Batch
-from patchclip.data._loader import PairStream
+from patchclip.data.stream import PairStream
 from patchclip.engine import train as engine
 from patchclip.engine.checkpoint import EMA, LATEST, latest
 from patchclip.engine.tracking import read_metrics

@@ -15,8 +15,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from patchclip import registry
 from patchclip.config import TrainConfig, method
 from patchclip.contracts import Batch, ClipStats, GradClipper
-from patchclip.data._loader import PairStream, StreamOptions
 from patchclip.data.pairs import Columns, PairSource, open_pairs
+from patchclip.data.stream import PairStream, StreamOptions
 from patchclip.data.transforms import train_transform
 from patchclip.engine.distributed import GatheredLoss, World
 from patchclip.engine.optim import adamw

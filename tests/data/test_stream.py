@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from patchclip.contracts import BadSample, Batch
-from patchclip.data._loader import PairStream, StreamOptions
 from patchclip.data._order import permutation
 from patchclip.data.pairs import PairSource, open_pairs
+from patchclip.data.stream import PairStream, StreamOptions
 from patchclip.data.transforms import train_transform
 from patchclip.errors import ConfigError, DataError
 from tests.data._make import Bytes, ListSource, noisy, read_captions, sample, shards, write_tar
