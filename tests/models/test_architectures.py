@@ -179,12 +179,12 @@ def test_the_newest_checkpoint_of_a_run_is_found(tmp_path: Path) -> None:
     fill(tmp_path / "checkpoints" / "step-00000100")
     (tmp_path / "checkpoints" / "latest").write_text("step-00000200\n")
     assert checkpoint_folder(tmp_path) == newest
-    assert weights_file(str(tmp_path)) == str(newest / WEIGHTS)
+    assert weights_file("ViT-Ti-16", str(tmp_path)) == str(newest / WEIGHTS)
     final = fill(tmp_path / "model")
     assert checkpoint_folder(tmp_path) == final
     assert checkpoint_folder(final) == final
-    assert weights_file("openai") == "openai"
-    assert weights_file(None) is None
+    assert weights_file("ViT-B-32", "openai") == "openai"
+    assert weights_file("ViT-B-32", None) is None
 
 
 @pytest.mark.parametrize("present", [[], [CONFIG], [WEIGHTS]])
@@ -223,3 +223,8 @@ def test_our_configurations_build(name: str) -> None:
     side = config["vision_cfg"]["image_size"] // config["vision_cfg"]["patch_size"]
     assert model.visual.grid_size == (side, side)
     assert config["vision_cfg"]["image_size"] % config["vision_cfg"]["patch_size"] == 0
+
+
+def test_a_misspelt_tag_is_answered_with_the_nearest() -> None:
+    with pytest.raises(CheckpointError, match="tag of ViT-B-32: did you mean 'openai'"):
+        create("ViT-B-32", pretrained="opnai")

@@ -124,7 +124,7 @@ def test_names_that_cannot_be_loaded(name: str, message: str) -> None:
 
 @pytest.mark.parametrize("weights", ["nowhere.pt", "no_such_tag"])
 def test_weights_that_do_not_exist(weights: str) -> None:
-    with pytest.raises(CheckpointError, match=f"ViT-Ti-16 with weights {weights} cannot be loaded"):
+    with pytest.raises(CheckpointError, match=f"{weights}' is neither a file, a checkpoint folder nor a tag"):
         load(f"ViT-Ti-16:{weights}")
 
 

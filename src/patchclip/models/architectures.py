@@ -81,7 +81,7 @@ def create(
     with readable(name, pretrained):
         model = open_clip.create_model(
             name,
-            pretrained=weights_file(pretrained),
+            pretrained=weights_file(name, pretrained),
             force_custom_text=bool(config.get("custom_text", False)),
             force_image_size=image_size,
             force_context_length=context_length,
@@ -131,12 +131,25 @@ def resize(config: dict[str, Any], image_size: int | None, context_length: int |
         config["text_cfg"]["context_length"] = context_length
 
 
-def weights_file(pretrained: str | None) -> str | None:
-    """A checkpoint folder as the path of its weights; a tag or a file as it is."""
-    if pretrained is None or not Path(pretrained).is_dir():
+def weights_file(name: str, pretrained: str | None) -> str | None:
+    """A checkpoint folder as the path of its weights; a tag of `name` or a file as it is.
+
+    Raises:
+        CheckpointError: neither a tag nor a file or folder; names the nearest tag.
+    """
+    if pretrained is None or Path(pretrained).is_file() or name.startswith("hf-hub:"):
         return pretrained
-    folder = checkpoint_folder(Path(pretrained))
-    return str(folder / WEIGHTS)
+    if Path(pretrained).is_dir():
+        return str(checkpoint_folder(Path(pretrained)) / WEIGHTS)
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if pretrained not in tags:
+        near = difflib.get_close_matches(pretrained, tags, n=1)
+        guess = f"did you mean {near[0]!r}? " if near else ""
+        raise CheckpointError(
+            f"{pretrained!r} is neither a file, a checkpoint folder nor a tag of {name}: {guess}"
+            f"Tags: {', '.join(tags) or 'none'}"
+        )
+    return pretrained
 
 
 def checkpoint_folder(path: Path) -> Path:
