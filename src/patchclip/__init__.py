@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from patchclip.config import TrainConfig, load_config, save_config
-    from patchclip.contracts import Embeddings, Encoder, GradClipper, Loss, Masker, Patches
+    from patchclip.contracts import Encoder, GradClipper, Loss, Masker, Patches
     from patchclip.data.pairs import open_pairs
     from patchclip.engine.train import train
     from patchclip.errors import PatchclipError
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "Embeddings": "contracts",
     "Encoder": "contracts",
     "GradClipper": "contracts",
     "Loss": "contracts",
@@ -42,7 +41,6 @@ _HOME = {
 }
 
 __all__ = [
-    "Embeddings",
     "Encoder",
     "GradClipper",
     "Loss",

@@ -58,15 +58,6 @@ class Patches:
 
 
 @dataclass(frozen=True)
-class Embeddings:
-    """Unit-length image [b,e] and text [n,e] embeddings; text j describes image `image_of_text[j]`."""
-
-    image: Float[Tensor, "b e"]
-    text: Float[Tensor, "n e"]
-    image_of_text: Int64[Tensor, "n"]
-
-
-@dataclass(frozen=True)
 class ClipStats:
     """What a gradient clipper did: norm before, threshold, share of parameters scaled (0-d tensors)."""
 

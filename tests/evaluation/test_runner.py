@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from patchclip.errors import ConfigError, DataError
 from patchclip.evaluation._runner import evaluate
@@ -140,3 +141,19 @@ def test_no_graph_is_recorded(root: Path, encoder: TableEncoder) -> None:
     encoder.encode_image = watched
     evaluate(encoder, root, ["retrieval_pets"])
     assert modes == [True]
+
+
+def test_a_broken_transform_is_not_taken_for_damaged_images(root: Path, encoder: TableEncoder) -> None:
+    """Only reading may fail and be counted: an encoder's own mistake must not thin out a data set quietly."""
+    plain = encoder.preprocess
+    calls: list[int] = []
+
+    def third_fails(image: Image.Image) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 3:
+            raise ValueError("a mistake of the transform")
+        return plain(image)
+
+    encoder.preprocess = third_fails
+    with pytest.raises(ValueError, match="a mistake of the transform"):
+        evaluate(encoder, root, ["retrieval_pets"])

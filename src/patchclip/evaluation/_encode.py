@@ -12,6 +12,7 @@ from patchclip.contracts import BadSample, Encoder
 from patchclip.errors import DataError
 
 UNREADABLE = (OSError, SyntaxError, ValueError)
+"""What reading a damaged image raises; Pillow has no error of its own for it."""
 
 
 class ImageSet(Protocol):
@@ -65,10 +66,10 @@ def encode_images(
         for index in chunk:
             try:
                 image, target = benchmark[index]
-                pixels.append(encoder.preprocess(image))
             except UNREADABLE as error:
                 bad.append(BadSample(f"{benchmark.name}/{index}", str(error) or type(error).__name__))
                 continue
+            pixels.append(encoder.preprocess(image))
             indices.append(index)
             targets.append(target)
         if pixels:

@@ -101,69 +101,22 @@ def share_within(ranks: Int64[Tensor, "q"], k: int) -> float:
     return int((ranks <= k).sum()) / ranks.numel()
 
 
-def top_k_accuracy(scores: Float[Tensor, "b c"], labels: Int64[Tensor, "b"], k: int) -> float:
-    """Share of images whose right class is among the k best, ties and non-finite scores counted as wrong.
-
-    Args:
-        scores: one score a class, higher is more likely.
-        labels: right class of every image.
-        k: in [1, c].
-
-    Returns:
-        Accuracy in [0, 1].
-
-    Raises:
-        ConfigError: k is outside [1, c].
-    """
-    _check_k(k, scores.shape[1], "classes")
-    return share_within(label_ranks(scores, labels), k)
-
-
-def mean_per_class_recall(ranks: Int64[Tensor, "b"], labels: Int64[Tensor, "b"]) -> float:
-    """Mean over the classes that have images of the share of their images ranked first.
-
-    Differs: clip_benchmark averages over every class that is a label or a prediction, so that there a class
-    without images lowers the mean as soon as it is predicted once.
-
-    Args:
-        ranks: rank of the right class, from `label_ranks`.
-        labels: right class of every image.
-
-    Returns:
-        Recall in [0, 1].
-    """
-    _, recall, _ = class_recall(ranks, labels)
-    return recall.mean().item()
-
-
 def class_recall(
     ranks: Int64[Tensor, "b"], labels: Int64[Tensor, "b"]
 ) -> tuple[Int64[Tensor, "c"], Float[Tensor, "c"], Int64[Tensor, "c"]]:
-    """The classes that have images, the share of their images ranked first, and their images (on the CPU)."""
+    """The classes that have images, the share of their images ranked first, and their images (on the CPU).
+
+    The mean of the shares is the mean per-class recall.
+
+    Differs: clip_benchmark averages over every class that is a label or a prediction, so that there a class
+    without images lowers the mean once it is predicted.
+    """
     if labels.numel() == 0:
         raise DataError("0 labels: recall needs at least one image; check that the data set is not empty")
     present, member, images = labels.cpu().unique(return_inverse=True, return_counts=True)
     hits = torch.zeros(len(present), dtype=torch.float64)
     hits.index_add_(0, member, (ranks == 1).cpu().double())
     return present, hits / images, images
-
-
-def recall_at_k(similarity: Float[Tensor, "q g"], positive: Bool[Tensor, "q g"], k: int) -> float:
-    """Share of queries with at least one right entry among the k best, ties counted as wrong.
-
-    Args:
-        similarity: query against gallery.
-        positive: which entries are right.
-        k: in [1, g].
-
-    Returns:
-        Recall in [0, 1].
-
-    Raises:
-        ConfigError: k is outside [1, g].
-    """
-    _check_k(k, similarity.shape[1], "gallery entries")
-    return share_within(positive_ranks(similarity, positive), k)
 
 
 def classification_chance(classes: int, k: int) -> float:

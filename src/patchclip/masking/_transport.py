@@ -12,7 +12,8 @@ def cosine_to_all(features: Float[Tensor, "b l d"]) -> Float[Tensor, "b l l"]:
     Without the subtraction every pair shares the image's mean colour (or the position and bias part of the
     tokens) and all cosines crowd near 1. A patch that equals the mean has cosine 0 to every other.
     """
-    centred = features.float() - features.float().mean(dim=1, keepdim=True)
+    features = features.float()
+    centred = features - features.mean(dim=1, keepdim=True)
     unit = F.normalize(centred, dim=-1, eps=1e-6)
     return unit @ unit.transpose(1, 2)
 

@@ -11,9 +11,9 @@ from PIL import Image
 
 from patchclip.data.benchmarks import find_benchmarks, load_benchmark
 from patchclip.errors import DataError
+from patchclip.evaluation._encode import UNREADABLE
 
 THUMBNAIL = 128
-UNREADABLE = (OSError, SyntaxError, ValueError)
 
 
 @dataclass(frozen=True)
