@@ -86,6 +86,26 @@ class Masker(Protocol):
 
 
 @runtime_checkable
+class Guided(Protocol):
+    """A masker that ranks patches by what another network sees in the image (see models/guide.py)."""
+
+    score: str
+    """What it ranks by: "attention" of the class token, or similarity to the "text"."""
+
+    scorer: Callable[[Float[Tensor, "b 3 h w"], int], Float[Tensor, "b l"]] | None
+    """Pixels and the number of patches -> scores; whoever uses the masker sets it before `select`."""
+
+
+@runtime_checkable
+class Resizing(Protocol):
+    """A masker that shrinks the image instead of dropping patches."""
+
+    def resized(self, grid: tuple[int, int], progress: float) -> tuple[int, int]:
+        """Rows and columns of patches of the smaller image; their product is `kept`."""
+        ...
+
+
+@runtime_checkable
 class Loss(Protocol):
     """A contrastive objective on unit-length embeddings; the returned terms sum to the loss."""
 

@@ -202,6 +202,8 @@ def _entry_points(family: str) -> dict[str, importlib.metadata.EntryPoint]:
 def _locate(family: str, name: str) -> tuple[str, str]:
     """Module and attribute of a method; the attribute is empty where the file's one class is meant."""
     files, points = _files(family), _entry_points(family)
+    if name not in points:
+        name = name.replace("-", "_")  # papers write PGS-released, files pgs_released
     if name in files and name in points:
         raise ConfigError(
             f"{family}/{name} is taken twice: rename the entry point {points[name].value!r}, "

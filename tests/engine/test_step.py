@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from patchclip.engine.distributed import GatheredLoss, World
-from patchclip.engine.step import ContrastiveStep, Towers
+from patchclip.engine.step import ContrastiveStep, Part, Towers
 from patchclip.losses.clip import ClipLoss
 from patchclip.losses.siglip import SigLIPLoss
 from patchclip.masking.pgs import PGSMask
@@ -91,8 +91,9 @@ def test_masks_drawn_anew_in_the_second_pass_give_another_gradient() -> None:
 
         counter = itertools.count()
 
-        def embed(self, pixels: Tensor, tokens: Tensor, seed: Any, replay: Any = None) -> Any:
-            return super().embed(pixels, tokens, (*seed, next(self.counter)), None)
+        def embed(self, part: Part, seed: Any, replay: Any = None) -> Any:
+            run, step, rank = seed
+            return super().embed(part, (run, step + 1000 * next(self.counter), rank), None)
 
     rig = Rig(masker=RandomMask())
     rig.step(4, Redrawing)(rig.pixels, rig.tokens, SEED, identity)
@@ -143,11 +144,27 @@ def test_a_micro_batch_as_large_as_the_batch_is_one_pass(micro: int | None) -> N
 def test_seed_decides_masks_and_steps_differ() -> None:
     rig = Rig(masker=RandomMask())
     step = rig.step(None)
-    for seed in (SEED, SEED, (3, 18, 0), (3, 17, 1), (4, 17, 0)):
+    for seed in (SEED, SEED, (3, 18, 0), (4, 17, 0)):
         step(rig.pixels, rig.tokens, seed, identity)
     first, again, *others = rig.keeps
     assert torch.equal(first, again)
     assert all(not torch.equal(first, other) for other in others)
+
+
+@pytest.mark.parametrize("ranks, micro", [(1, 2), (1, 4), (2, None), (4, None), (2, 2)])
+def test_a_mask_follows_its_sample_not_the_process_or_the_micro_batch(ranks: int, micro: int | None) -> None:
+    alone = Rig(masker=RandomMask())
+    alone.step(None)(alone.pixels, alone.tokens, SEED, identity)
+    whole, b = alone.keeps[0], len(alone.pixels) // ranks
+    rig = Rig(masker=RandomMask())
+    for rank in range(ranks):
+        rig.keeps.clear()
+        step = rig.step(micro)
+        step.ranks = ranks
+        mine = slice(rank * b, (rank + 1) * b)
+        step(rig.pixels[mine], rig.tokens[mine], (*SEED[:2], rank), identity)
+        first_pass = rig.keeps[: b // (micro or b)]
+        assert torch.equal(torch.cat(first_pass), whole[mine])
 
 
 def test_gradients_add_up_and_the_scale_reaches_all_of_them() -> None:

@@ -87,12 +87,12 @@ def test_what_is_dropped_has_no_influence(kind: str) -> None:
     before = embed(model, pixels)
     keep = slot.keep
     assert keep is not None
-    assert slot.patch is not None
-    side = architecture.image_size // slot.patch[0]
+    assert slot.layout.patch is not None
+    side = architecture.image_size // slot.layout.patch[0]
     for image in range(2):
         for patch in set(range(side * side)) - set(keep[image].tolist()):
-            y, x = patch // side * slot.patch[0], patch % side * slot.patch[0]
-            pixels[image, :, y : y + slot.patch[0], x : x + slot.patch[0]] = 50
+            y, x = patch // side * slot.layout.patch[0], patch % side * slot.layout.patch[0]
+            pixels[image, :, y : y + slot.layout.patch[0], x : x + slot.layout.patch[0]] = 50
     slot.replay = keep
     torch.testing.assert_close(embed(model, pixels), before, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(embed(model.eval(), pixels), before, atol=1e-3)

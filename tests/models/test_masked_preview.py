@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from patchclip.errors import TowerError
 from patchclip.masking.none import NoMask
 from patchclip.masking.pgs import PGSMask
 from patchclip.masking.random import RandomMask
@@ -65,7 +66,7 @@ def test_preview_gives_an_earlier_slot_its_place_back(kind: str, training: bool)
 
 def test_preview_cleans_up_after_an_error() -> None:
     found = encoder()
-    with pytest.raises(RuntimeError):
-        preview(found, RandomMask(0.5), torch.zeros(1, 3, 20, 20))
+    with pytest.raises(TowerError, match="larger than the model's 4 x 4"):
+        preview(found, RandomMask(0.5), torch.zeros(1, 3, 48, 48))
     assert slot_of(found.model) is None
     assert not found.model.training

@@ -11,7 +11,8 @@ from patchclip.errors import TowerError
 from patchclip.masking.none import NoMask
 from patchclip.masking.pgs import PGSMask
 from patchclip.masking.random import RandomMask
-from patchclip.models.masked import MaskSlot, attach, hash_seed, slot_of
+from patchclip.models.masked import attach, slot_of
+from patchclip.models.slot import Layout, MaskSlot, hash_seed
 from tests.models._tiny import CANNOT_DROP, TOWERS, build, embed, hooks, native, pictures
 
 
@@ -164,7 +165,7 @@ def test_a_module_without_image_tower_is_refused() -> None:
 @pytest.mark.parametrize("with_indices", [False, True])
 @pytest.mark.parametrize("prefix", [0, 1, 5])
 def test_tokens_before_the_patches_are_always_kept(prefix: int, with_indices: bool) -> None:
-    slot = MaskSlot(RandomMask(0.5), prefix, (8, 8), with_indices)
+    slot = MaskSlot(RandomMask(0.5), Layout(prefix, (8, 8), (2, 2), with_indices))
     tokens = torch.arange(2.0 * (prefix + 4)).view(2, -1, 1)
     slot.see(nn.Identity(), (torch.zeros(2, 3, 16, 16),))
     slot.replay = torch.tensor([[1, 3], [0, 2]])
@@ -177,7 +178,7 @@ def test_tokens_before_the_patches_are_always_kept(prefix: int, with_indices: bo
 
 
 def test_a_slot_without_pixels_says_so() -> None:
-    slot = MaskSlot(RandomMask(0.5), 1, (8, 8))
+    slot = MaskSlot(RandomMask(0.5), Layout(1, (8, 8), (4, 4)))
     with pytest.raises(TowerError, match=r"did not see the pixels.*attach"):
         slot(torch.zeros(2, 17, 8))
 

@@ -31,6 +31,23 @@ class Towers(nn.Module):
         return image, text, self.model.logit_scale.exp(), getattr(self.model, "logit_bias", None)
 
 
+@dataclass(frozen=True)
+class Part:
+    """A micro-batch: its number, its first row in this rank's batch, and the rows of that whole batch."""
+
+    pixels: Tensor
+    tokens: Tensor
+    number: int
+    first: int
+    whole: int
+
+
+def split(pixels: Tensor, tokens: Tensor, size: int) -> list[Part]:
+    """A batch in micro-batches of `size`."""
+    pairs = zip(pixels.split(size), tokens.split(size), strict=True)
+    return [Part(*pair, number, number * size, len(pixels)) for number, pair in enumerate(pairs)]
+
+
 @dataclass
 class ContrastiveStep:
     """Adds the gradients of the contrastive loss over one batch to the parameters.
@@ -51,6 +68,7 @@ class ContrastiveStep:
         autocast: makes the context of mixed precision, for the forwards.
         kernels: makes the context that chooses attention kernels, for the whole step: activations that
             `train.grad_checkpointing` recomputes in the backward must come from the same kernel.
+        ranks: processes that share the batch; a mask follows its sample, not the process that draws it.
     """
 
     net: nn.Module
@@ -59,6 +77,7 @@ class ContrastiveStep:
     micro_batch: int | None
     autocast: Callable[[], contextlib.AbstractContextManager[object]]
     kernels: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
+    ranks: int = 1
 
     def __call__(
         self, pixels: Tensor, tokens: Tensor, seed: tuple[int, ...], scale: Scale
@@ -68,7 +87,7 @@ class ContrastiveStep:
         Args:
             pixels: [b, 3, h, w] on the model's device.
             tokens: [b, s] on the model's device.
-            seed: of masks and dropout: run seed, step, rank.
+            seed: of masks (run seed and step) and of dropout (rank too): run seed, step, rank.
             scale: applied to the loss before backward (the gradient scaler's, in fp16).
 
         Returns:
@@ -82,13 +101,15 @@ class ContrastiveStep:
         return {name: value.detach() for name, value in terms.items()}
 
     def embed(
-        self, pixels: Tensor, tokens: Tensor, seed: tuple[int, ...], replay: Tensor | None = None
+        self, part: Part, seed: tuple[int, ...], replay: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """One forward with the randomness of `seed` and, if given, the patches of an earlier pass."""
-        torch.manual_seed(hash_seed(seed))
+        torch.manual_seed(hash_seed((*seed, part.number)))
         if self.slot is not None:
-            self.slot.seed, self.slot.replay = seed, replay
-        out: tuple[Tensor, Tensor, Tensor, Tensor | None] = self.net(pixels, tokens)
+            run, step, rank = seed
+            self.slot.seed, self.slot.replay = (run, step), replay
+            self.slot.rows = (rank * part.whole + part.first, self.ranks * part.whole)
+        out: tuple[Tensor, Tensor, Tensor, Tensor | None] = self.net(part.pixels, part.tokens)
         return out
 
     def in_one_pass(
@@ -96,7 +117,7 @@ class ContrastiveStep:
     ) -> dict[str, Tensor]:
         """Forward and backward of the whole batch."""
         with self.autocast():
-            embedded = self.embed(pixels, tokens, (*seed, 0))
+            embedded = self.embed(Part(pixels, tokens, 0, 0, len(pixels)), seed)
         terms: dict[str, Tensor] = self.loss(*embedded)
         scale(total(terms)).backward()
         return terms
@@ -106,24 +127,24 @@ class ContrastiveStep:
     ) -> dict[str, Tensor]:
         """Embeddings without graph, the loss's gradient at them, then each micro-batch with graph."""
         size = self.micro_batch or len(pixels)
-        parts = list(zip(pixels.split(size), tokens.split(size), strict=True))
+        parts = split(pixels, tokens, size)
         embedded: list[tuple[Tensor, Tensor, Tensor, Tensor | None]] = []
         keeps: list[Tensor | None] = []
-        for number, (some_pixels, some_tokens) in enumerate(parts):
+        for part in parts:
             with torch.no_grad(), self.autocast():
-                embedded.append(self.embed(some_pixels, some_tokens, (*seed, number)))
+                embedded.append(self.embed(part, seed))
             keeps.append(None if self.slot is None else self.slot.keep)
         image = torch.cat([e[0] for e in embedded]).requires_grad_()
         text = torch.cat([e[1] for e in embedded]).requires_grad_()
         logits = [None if v is None else v.detach().requires_grad_() for v in embedded[0][2:]]
         terms = self.loss(image, text, *logits)
         scale(total(terms)).backward()
-        for number, (some_pixels, some_tokens) in enumerate(parts):
-            last = number == len(parts) - 1
-            rows = slice(number * size, number * size + len(some_pixels))
+        for part in parts:
+            last = part is parts[-1]
+            rows = slice(part.first, part.first + len(part.pixels))
             with self.synchronised(last):
                 with self.autocast():
-                    again = self.embed(some_pixels, some_tokens, (*seed, number), keeps[number])
+                    again = self.embed(part, seed, keeps[part.number])
                 surrogate = dot(again[0], image.grad, rows) + dot(again[1], text.grad, rows)
                 for value, leaf in zip(again[2:], logits, strict=True):
                     if value is not None:

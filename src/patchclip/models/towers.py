@@ -1,5 +1,6 @@
 """A trained CLIP as every suite and application sees it: images, texts and patches in one space."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from jaxtyping import Float, Int64
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor
 
-from patchclip.contracts import Patches
+from patchclip.contracts import Masker, Patches
 from patchclip.errors import ConfigError, TowerError
 from patchclip.models.architectures import (
     Architecture,
@@ -20,7 +21,7 @@ from patchclip.models.architectures import (
     list_models,
     readable,
 )
-from patchclip.models.masked import slot_of
+from patchclip.models.masked import masked, slot_of
 
 __all__ = ["ClipEncoder", "list_models", "load"]
 
@@ -68,9 +69,22 @@ class ClipEncoder:
         return int(size[0]), int(size[1])
 
     @torch.no_grad()
-    def encode_image(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b e"]:
-        """Unit-length image embeddings, float32, of preprocessed pixels."""
-        with self.autocast():
+    def encode_image(
+        self, pixels: Float[Tensor, "b 3 h w"], masking: Masker | None = None, seed: int = 0
+    ) -> Float[Tensor, "b e"]:
+        """Unit-length image embeddings, float32, of preprocessed pixels.
+
+        Args:
+            pixels: images of the model's size.
+            masking: what to see of them, to encode large collections at a part of the cost; progress 1.
+                A masker that asks for a guide needs its `scorer` set.
+            seed: of the mask's randomness.
+
+        Raises:
+            TowerError: `masking` on a tower that cannot drop tokens.
+        """
+        mask = contextlib.nullcontext() if masking is None else masked(self.model, masking, 1.0, seed)
+        with mask, self.autocast():
             return F.normalize(self.model.encode_image(pixels.to(self.device)).float(), dim=-1)
 
     @torch.no_grad()
