@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from patchclip.engine.distributed import GatheredLoss, World, any_rank, joined, wait
@@ -16,24 +18,50 @@ from patchclip.losses.clip import ClipLoss
 from patchclip.losses.siglip import SigLIPLoss
 from patchclip.masking.none import NoMask
 from patchclip.masking.pgs import PGSMask
+from patchclip.masking.random import RandomMask
+from patchclip.masking.resize import ResizeMask
+from patchclip.models.blocks import find_blocks
 from patchclip.models.masked import MaskSlot, attach
 from tests.engine._tiny import architecture, tiny
 
 CPU = torch.device("cpu")
 BATCH = 8
+
+
+def replicated(net: Towers) -> nn.Module:
+    """A copy on each rank: DistributedDataParallel."""
+    return DistributedDataParallel(net)
+
+
+def sharded(net: Towers) -> nn.Module:
+    """Each block, and what is left, in parts on all ranks: FSDP2; blocks are checkpointed too.
+
+    Scalars cannot be sharded. The temperature has the gradient of the whole loss on every rank anyway.
+    """
+    net.model.set_grad_checkpointing(True)
+    for block in find_blocks(net.model):
+        fully_shard(block)
+    scalars = {parameter for parameter in net.parameters() if parameter.ndim == 0}
+    return fully_shard(net, ignored_params=scalars)
+
+
 CASES = {
-    "clip": (ClipLoss, PGSMask, None),
-    "siglip": (SigLIPLoss, PGSMask, None),
-    "clip, unmasked": (ClipLoss, NoMask, None),
-    "clip in micro-batches": (ClipLoss, PGSMask, 2),
-    "siglip in micro-batches": (SigLIPLoss, PGSMask, 3),
+    "clip": (ClipLoss, PGSMask, None, replicated),
+    "siglip": (SigLIPLoss, PGSMask, None, replicated),
+    "clip, unmasked": (ClipLoss, NoMask, None, replicated),
+    "clip, resized": (ClipLoss, ResizeMask, None, replicated),
+    "clip in micro-batches": (ClipLoss, PGSMask, 2, replicated),
+    "siglip in micro-batches": (SigLIPLoss, PGSMask, 3, replicated),
+    "clip, sharded": (ClipLoss, PGSMask, None, sharded),
+    "clip, sharded, resized": (ClipLoss, ResizeMask, None, sharded),
+    "clip, sharded, in micro-batches": (ClipLoss, RandomMask, 2, sharded),
 }
-"""Name -> loss, masker, micro-batch of one rank."""
+"""Name -> loss, masker, micro-batch of one rank, how the model lies on the ranks."""
 
 
 def masked_model(case: str) -> tuple[nn.Module, MaskSlot]:
     """The model of a case, with weights drawn from a fixed seed, in training."""
-    loss, masker, _ = CASES[case]
+    loss, masker, *_ = CASES[case]
     torch.manual_seed(5)
     model = architecture(**({"init_logit_bias": -2.0} if loss is SigLIPLoss else {})).model.train()
     slot = attach(model, masker())
@@ -51,19 +79,25 @@ def global_batch() -> tuple[Tensor, Tensor]:
 
 def one_step(case: str, world: World) -> dict[str, object]:
     """Loss, gradients after DistributedDataParallel, and the patches this rank kept in each forward."""
-    loss, _, micro_batch = CASES[case]
+    loss, _, micro_batch, wrap = CASES[case]
     model, slot = masked_model(case)
     keeps: list[Tensor | None] = []
     slot.register_forward_hook(lambda module, args, out: keeps.append(slot.keep))
-    net = DistributedDataParallel(Towers(model))
-    step = ContrastiveStep(net, GatheredLoss(loss(), world), slot, micro_batch, contextlib.nullcontext)
+    net = wrap(Towers(model))
+    everything = GatheredLoss(loss(), world)
+    step = ContrastiveStep(net, everything, slot, micro_batch, contextlib.nullcontext, ranks=world.size)
     size = BATCH // world.size
     rows = slice(world.rank * size, (world.rank + 1) * size)
     pixels, tokens = (tensor[rows] for tensor in global_batch())
     terms = step(pixels, tokens, (1, 2, world.rank), lambda value: value)
     forwards = 1 if micro_batch is None else len(keeps) // 2
-    gradients = {name: p.grad for name, p in model.named_parameters()}
+    gradients = {name: whole(p.grad) for name, p in model.named_parameters()}
     return {"loss": terms["contrastive"], "gradients": gradients, "keeps": keeps[:forwards]}
+
+
+def whole(gradient: Tensor | None) -> Tensor | None:
+    """A gradient in one piece."""
+    return gradient.full_tensor() if isinstance(gradient, DTensor) else gradient
 
 
 def main(out: Path, pairs: Path) -> None:
@@ -76,9 +110,10 @@ def main(out: Path, pairs: Path) -> None:
         wait(world)
     assert not dist.is_initialized()
     loop = {"max_steps": 4, "micro_batch": 4}
-    result = train(tiny(pairs, out / "run", masking={"name": "none"}, train=loop))
+    masking = {"name": "random"}
+    result = train(tiny(pairs, out / "run", masking=masking, train=loop))
     torch.save({"status": result.status, "step": result.step}, out / f"result-{world.rank}.pt")
-    again = train(tiny(pairs, out / "run", masking={"name": "none"}, train=loop), resume=True)
+    again = train(tiny(pairs, out / "run", masking=masking, train=loop), resume=True)
     assert again.status == "done"
 
 

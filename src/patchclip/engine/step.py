@@ -8,9 +8,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from patchclip.models.masked import MaskSlot, hash_seed
+from patchclip.models.text import encode_text
 
 Scale = Callable[[Tensor], Tensor]
 
@@ -27,7 +29,7 @@ class Towers(nn.Module):
     def forward(self, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Unit-length image and text embeddings [b, e] in float32, exp(logit_scale), logit_bias."""
         image = F.normalize(self.model.encode_image(pixels).float(), dim=-1)
-        text = F.normalize(self.model.encode_text(tokens).float(), dim=-1)
+        text = F.normalize(encode_text(self.model, tokens).float(), dim=-1)
         return image, text, self.model.logit_scale.exp(), getattr(self.model, "logit_bias", None)
 
 
@@ -155,6 +157,8 @@ class ContrastiveStep:
 
     def synchronised(self, last: bool) -> contextlib.AbstractContextManager[object]:
         """Exchange gradients between ranks with the last micro-batch only."""
+        if isinstance(self.net, FSDPModule):
+            self.net.set_requires_gradient_sync(last)
         if last or not isinstance(self.net, DistributedDataParallel):
             return contextlib.nullcontext()
         return self.net.no_sync()  # type: ignore[no-any-return]
