@@ -27,10 +27,9 @@ def test_the_share_left_is_the_nearest_a_square_can_be() -> None:
             assert abs(side - wanted) <= 0.5 or side == 1
 
 
-def test_grids_that_are_not_square_are_left_whole() -> None:
-    masker = ResizeMask(0.5)
-    assert masker.resized((2, 3), 0.0) == (2, 3)
-    assert masker.kept(6, 0.0) == 6
+def test_grids_that_are_not_square_are_refused() -> None:
+    with pytest.raises(ConfigError, match="square images, got 2 x 3 patches"):
+        ResizeMask(0.5).resized((2, 3), 0.0)
 
 
 def test_it_grows_with_a_schedule() -> None:

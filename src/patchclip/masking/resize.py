@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from patchclip.errors import ConfigError
 from patchclip.masking._edges import patch_grid
 from patchclip.masking._schedule import MaskRatio, RatioSchedule
 
@@ -42,16 +43,24 @@ class ResizeMask:
         object.__setattr__(self, "_ratio", RatioSchedule(self.mask_ratio, self.schedule))
 
     def kept(self, patches: int, progress: float) -> int:
-        """Patches of the smaller image; a grid that is not square is left whole."""
+        """Patches of the smaller image, for a square grid of `patches`."""
         side = math.isqrt(patches)
+        if side * side != patches:
+            return patches
         rows, columns = self.resized((side, side), progress)
-        return rows * columns if side * side == patches else patches
+        return rows * columns
 
     def resized(self, grid: tuple[int, int], progress: float) -> tuple[int, int]:
-        """Rows and columns of patches of the smaller image, at least one; only square grids are shrunk."""
+        """Rows and columns of patches of the smaller image, at least one.
+
+        Raises:
+            ConfigError: as many rows as columns are needed, so that their number alone says what is left.
+        """
         rows, columns = grid
         if rows != columns:
-            return grid
+            raise ConfigError(
+                f"masking.name=resize needs square images, got {rows} x {columns} patches: use another mask"
+            )
         side = max(1, round(rows * math.sqrt(1 - self._ratio.at(progress))))
         return side, side
 
