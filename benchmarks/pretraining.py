@@ -1,10 +1,11 @@
-"""Dense CLIP against masked pre-training at equal epochs: zero-shot, retrieval, time, several seeds.
+"""Dense CLIP against masked pre-training: equal epochs and equal time, several seeds.
 
-    python benchmarks/pretraining.py --pairs 'DIR/train/pairs-*.tar' --data-root DIR/test
+    python benchmarks/pretraining.py --data DIR [--folder RUNS]     DIR as tools/pairset makes it
+    python benchmarks/pretraining.py --quick                        a few steps on the shipped pairs
 
-Every run is its own process with one thread; `--jobs` of them at a time. Time is processor time of the
-training steps (loading included, evaluation not), so that runs beside each other do not change it much.
-Writes benchmarks/results/pretraining.json.
+Every run is a process of its own with one thread; `--jobs` of them at a time. Time is processor time of the
+training steps (loading included, evaluation not), so that runs beside each other do not change it much. Runs
+that lie in `--folder` already are not repeated. Writes benchmarks/results/pretraining.json.
 """
 
 import argparse
@@ -20,84 +21,88 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from _scores import score
+
 RESULT = Path(__file__).parent / "results" / "pretraining.json"
-METHODS = {
+HALF = "masking.mask_ratio=0.5"
+EPOCHS = {
     "dense": ["masking.name=none"],
-    "random 0.5": ["masking.name=random", "masking.mask_ratio=0.5"],
-    "PGS 0.5": ["masking.name=pgs", "masking.mask_ratio=0.5"],
-    "PGS 0.3-0.5": ["masking.name=pgs", "masking.mask_ratio=[0.3,0.5]"],
+    "random": ["masking.name=random", HALF],
+    "block": ["masking.name=block", HALF],
+    "resize": ["masking.name=resize", HALF],
+    "cluster": ["masking.name=cluster", HALF],
+    "attentive": ["masking.name=attentive", HALF],
+    "pgs": ["masking.name=pgs", HALF],
+    "pgs-released": ["masking.name=pgs_released", HALF],
 }
-FIXED = ["train.batch_size=256", "optim.warmup_steps=40"]
-SETS = ["zs_emoji", "zs_emoji_novel", "zs_clipart", "zs_furniture", "zs_photo", "retrieval_mixed"]
+"""Name -> settings of the runs that see every pair as often as dense CLIP."""
+
+BEYOND = {
+    "pgs-tail": ["masking.name=pgs", "masking.mask_ratio=[0.75,0.25]", "masking.schedule=linear"],
+    "pgs-frequency-8": ["masking.name=pgs", HALF, "text.name=frequency", "data.text_tokens=8"],
+}
+"""Ideas beyond the papers, equal epochs too."""
+
+TIMED = {"dense-short": (EPOCHS["dense"], 224), "attentive-short": (EPOCHS["attentive"], 310)}
+"""Name -> settings and steps of the runs that take the time of `random`; the other masks take it anyway."""
 
 
-def one_run(overrides: list[str], result: Path) -> None:
-    """Trains and evaluates once, in this process; writes metrics and processor seconds a step to `result`."""
+def one_run(folder: Path, overrides: list[str]) -> None:
+    """Trains once, in this process; leaves processor seconds a step in `folder`/result.json."""
     from patchclip import load_config, train
 
     ticks: list[float] = []
-    config = load_config("demo", overrides)
-    outcome = train(config, on_step=lambda info: ticks.append(time.process_time()))
-    scores = {}
-    for path in sorted((outcome.run / "eval").glob("*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        scores[record["dataset"]] = {"metrics": record["metrics"], "chance": record.get("chance", {})}
+    outcome = train(load_config("demo", overrides), on_step=lambda info: ticks.append(time.process_time()))
     seconds = (ticks[-1] - ticks[0]) / max(1, len(ticks) - 1)
-    result.write_text(
-        json.dumps({"scores": scores, "step_seconds": seconds, "steps": len(ticks)}), encoding="utf-8"
-    )
+    content = {"step_seconds": seconds, "steps": len(ticks), "settings": overrides}
+    (outcome.run / "result.json").write_text(json.dumps(content), encoding="utf-8")
+    if outcome.run.resolve() != folder.resolve():
+        raise SystemExit(f"{outcome.run} is not {folder}")
 
 
-def spawn(name: str, seed: int, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """One run as a process of its own with one thread."""
-    result = folder / f"{name.replace(' ', '-')}-{seed}.json"
-    overrides = [
-        *METHODS[name],
-        *FIXED,
-        *options.override,
-        f"train.seed={seed}",
-        f"train.epochs={options.epochs}",
-        f"output={folder / result.stem}",
-        "train.threads=1",
-        "tracking.tensorboard=false",
-        "checkpoint.every=100000",
-        f"data.pairs={options.pairs}",
-        f"eval.root={options.data_root}",
-        f"eval.datasets=[{','.join(options.datasets)}]",
-    ]
-    command = [sys.executable, __file__, "--run", str(result), *overrides]
-    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
-    print(f"done: {name}, seed {seed}", file=sys.stderr, flush=True)
-    return {"method": name, "seed": seed, **json.loads(result.read_text(encoding="utf-8"))}
-
-
-def figures(run: dict[str, Any]) -> dict[str, float]:
-    """The columns of the table: accuracy of each set, their mean, and retrieval both ways averaged."""
-    row: dict[str, float] = {}
-    for name, score in run["scores"].items():
-        metrics = score["metrics"]
-        if "acc1" in metrics:
-            row[f"{name} top-1"] = 100 * metrics["acc1"]
-        else:
-            for k in (1, 5):
-                both = [metrics[f"{side}_retrieval_recall@{k}"] for side in ("image", "text")]
-                row[f"{name} R@{k}"] = 100 * statistics.mean(both)
-    row["mean top-1"] = statistics.mean(v for k, v in row.items() if k.endswith("top-1"))
-    return row
-
-
-def chance(run: dict[str, Any]) -> dict[str, float]:
-    """The same columns for guessing."""
-    return figures({"scores": {n: {"metrics": s["chance"]} for n, s in run["scores"].items()}})
+def spawn(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """One run with its scores; what lies in the folder already is read."""
+    folder = options.folder / f"{name}-{seed}"
+    if not (folder / "result.json").is_file():
+        settings, steps = TIMED.get(name, ((EPOCHS | BEYOND).get(name, []), None))
+        overrides = [
+            *settings,
+            *options.override,
+            *([f"train.max_steps={steps}"] if steps and not options.quick else []),
+            f"train.seed={seed}",
+            f"train.epochs={options.epochs}",
+            f"output={folder}",
+            "train.threads=1",
+            "tracking.tensorboard=false",
+            "checkpoint.every=100000",
+            f"data.pairs=[{options.pairs}]",
+            "eval.datasets=[]",
+        ]
+        command = [sys.executable, __file__, "--run", str(folder), *overrides]
+        alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run(command, check=True, env=alone, stderr=subprocess.DEVNULL)
+        print(f"done: {name}, seed {seed}", file=sys.stderr, flush=True)
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    if not options.quick and not (folder / "scores.json").is_file():
+        (folder / "scores.json").write_text(json.dumps(score(folder, options.data / "test")), "utf-8")
+    scores = {} if options.quick else json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    del result["settings"]
+    return {"method": name, "seed": seed, **result, **scores}
 
 
 def summarise(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Mean and standard deviation over seeds of every column, and time relative to dense of the same seed."""
-    dense = {run["seed"]: run["step_seconds"] for run in runs if run["method"] == "dense"}
+    whole = {run["seed"]: run["step_seconds"] * run["steps"] for run in runs if run["method"] == "dense"}
     table: dict[str, dict[str, Any]] = {}
     for name in dict.fromkeys(run["method"] for run in runs):
-        mine = [run for run in runs if run["method"] == name]
-        columns = [figures(run) | {"relative time": run["step_seconds"] / dense[run["seed"]]} for run in mine]
+        columns = [
+            {
+                **run.get("scores", {}),
+                "relative time": run["step_seconds"] * run["steps"] / whole[run["seed"]],
+            }
+            for run in runs
+            if run["method"] == name
+        ]
         table[name] = {key: spread([column[key] for column in columns]) for key in columns[0]}
     return table
 
@@ -108,47 +113,59 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"mean": round(statistics.mean(values), 4), "std": round(deviation, 4)}
 
 
-def main() -> None:
-    """Runs the study and writes its results."""
+def arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pairs", default="samples", help="training pairs, as data.pairs")
-    parser.add_argument("--data-root", default="samples", help="evaluation sets, as eval.root")
-    parser.add_argument("--datasets", nargs="+", default=SETS)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--data", type=Path, help="folder with train/ and test/")
+    parser.add_argument("--folder", type=Path, help="keeps the runs; default: a temporary folder")
+    parser.add_argument("--methods", nargs="+", default=[*EPOCHS, *BEYOND, *TIMED])
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument(
-        "--quick", action="store_true", help="six steps of dense and PGS 0.5, one seed; writes nothing"
-    )
+    parser.add_argument("--quick", action="store_true", help="six steps of dense and pgs; writes nothing")
     parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("override", nargs="*", help="key=value for every run")
     options = parser.parse_args()
-    if options.run:
-        one_run(options.override, options.run)
-        return
-    methods, seeds = list(METHODS), range(options.seeds)
     if options.quick:
-        methods, seeds = ["dense", "PGS 0.5"], range(1)
-        options.override += ["train.max_steps=6", "train.batch_size=128"]
-        options.datasets = ["zs_clipart", "retrieval_emoji_novel"]
+        options.methods, options.seeds, options.pairs = ["dense", "pgs"], 1, "samples"
+        options.override += ["train.max_steps=6"]
+    elif options.data is not None:
+        shards = options.data.resolve() / "train"
+        options.pairs = f"{shards}/pairs-*.tar,{shards}/scenes-000.tar"
+    elif options.run is None:
+        parser.error("--data DIR or --quick is needed")
+    return options
+
+
+def main() -> None:
+    """Runs the study and writes its results."""
+    options = arguments()
+    if options.run:
+        one_run(options.run, options.override)
+        return
     started = time.time()
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
-        jobs = [pool.submit(spawn, name, seed, options, Path(folder)) for seed in seeds for name in methods]
+    with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(options.jobs) as pool:
+        options.folder = options.folder or Path(temporary)
+        jobs = [
+            pool.submit(spawn, name, seed, options)
+            for seed in range(options.seeds)
+            for name in options.methods
+        ]
         runs = [job.result() for job in jobs]
     content = {
-        "what": "equal epochs, one process a run with one thread, processor time of the steps",
+        "what": "one process a run with one thread; time is processor time of the training steps",
         "recipe": "demo",
         "epochs": options.epochs,
-        "override": [*FIXED, *options.override],
-        "seeds": len(seeds),
+        "override": options.override,
+        "seeds": options.seeds,
         "machine": platform.processor() or platform.machine(),
         "python": platform.python_version(),
         "minutes": round((time.time() - started) / 60, 1),
-        "chance": chance(runs[0]),
+        "chance": runs[0].pop("chance", {}),
         "table": summarise(runs),
-        "runs": runs,
+        "runs": [{key: value for key, value in run.items() if key != "chance"} for run in runs],
     }
     if not options.quick:
         RESULT.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

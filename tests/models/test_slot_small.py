@@ -180,3 +180,45 @@ def test_masked_leaves_an_earlier_slot_as_it_was() -> None:
     assert inner.mask_ratio == 0.25
     assert slot_of(model) is slot
     torch.testing.assert_close(embed(model, pixels), first)
+
+
+class Biased(RandomMask):
+    """Keeps half at random; patches 0 .. 7 are marked."""
+
+    last_bias: Tensor | None = None
+
+    def select(self, pixels: Tensor, tokens: Tensor, progress: float, generator: torch.Generator) -> Tensor:
+        keep = super().select(pixels, tokens, progress, generator)
+        marked = (keep < 8).float()
+        object.__setattr__(self, "last_bias", marked[:, :, None] * marked[:, None, :])
+        return keep
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_an_attention_bias_reaches_every_block(checkpointing: bool) -> None:
+    architecture = build()
+    model, pixels = architecture.model.train(), pictures(architecture, 3)
+    model.set_grad_checkpointing(checkpointing)
+    slot = attach(model, Biased(0.5))
+    masks: list[Tensor] = []
+    for block in model.visual.transformer.resblocks:
+        block.register_forward_pre_hook(
+            lambda module, args, kwargs: masks.append((*args, *kwargs.values())[-1]), with_kwargs=True
+        )
+    out = embed(model, pixels)
+    out.sum().backward()
+    assert slot.keep is not None
+    marked = torch.cat([torch.ones(3, 1), (slot.keep < 8).float()], dim=1)
+    expected = (marked[:, :, None] * marked[:, None, :]).repeat(2, 1, 1)
+    assert len(masks) >= 2
+    assert all(torch.equal(mask, expected) for mask in masks)
+    slot.masker = RandomMask(0.5)
+    assert not torch.allclose(embed(model, pixels), out, atol=1e-4), "the bias changes nothing"
+    model.eval()
+    find_seat(model).place(nn.Identity())
+    assert not model.visual.transformer._forward_pre_hooks
+
+
+def test_an_attention_bias_needs_open_clips_own_tower() -> None:
+    with pytest.raises(TowerError, match=r"biases attention.*not VisionTransformer"):
+        attach(build("timm").model, Biased(0.5))

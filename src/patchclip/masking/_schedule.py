@@ -81,15 +81,3 @@ class RatioSchedule:
     def kept(self, patches: int, progress: float) -> int:
         """Patches kept of `patches` at `progress`: floor(patches * (1 - ratio)), at least one (as FLIP)."""
         return max(1, int(patches * (1 - self.at(progress)) + 1e-6))
-
-
-def check_ratio(mask_ratio: MaskRatio) -> tuple[float, ...]:
-    return RatioSchedule(mask_ratio).ratios
-
-
-def kept_patches(patches: int, ratio: float) -> int:
-    return max(1, int(patches * (1 - ratio) + 1e-6))
-
-
-def ratio_at(ratios: tuple[float, ...], progress: float) -> float:
-    return ratios[min(int(_draw(progress) * len(ratios)), len(ratios) - 1)]

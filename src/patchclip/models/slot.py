@@ -197,12 +197,17 @@ class MaskSlot(nn.Module):
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Forward-pre-hook of open_clip's transformer: the attention bias of a masker that has one.
 
-        [b, k, k] becomes [heads * b, 1 + k, 1 + k], images first, as the released CLIP-PGS repeats it.
+        [b, k, k] becomes [heads * b, 1 + k, 1 + k], images first, as the released CLIP-PGS repeats it:
+        attention reads heads first, so most heads see the bias of another image. Between the class token and
+        a patch stands what the patch has with itself.
         """
         if self._bias is None:
             return None
         heads = module.resblocks[0].attn.num_heads  # type: ignore[index,union-attr]
-        bias = self._bias.to(args[0].dtype).repeat(heads, 1, 1)
+        own = self._bias.diagonal(dim1=1, dim2=2)
+        below = torch.cat([own.unsqueeze(2), self._bias], dim=2)
+        above = torch.cat([torch.ones_like(own[:, :1]), own], dim=1).unsqueeze(1)
+        bias = torch.cat([above, below], dim=1).to(args[0].dtype).repeat(heads, 1, 1)
         return args, {**kwargs, "attn_mask": bias}
 
     def whole(self, pixels: Tensor) -> Tensor:
