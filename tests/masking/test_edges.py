@@ -5,7 +5,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from patchclip.masking._edges import LUMA, edge_energy, patch_grid, protected, sobel_magnitude
+from patchclip.masking._edges import (
+    DETECTORS,
+    LUMA,
+    colour_contrast,
+    edge_energy,
+    patch_grid,
+    protected,
+    salience,
+    sobel_magnitude,
+)
 from tests.masking._images import noise
 
 
@@ -132,3 +141,63 @@ def test_ties_at_the_threshold_are_not_protected() -> None:
 def test_each_image_has_its_own_threshold() -> None:
     energy = torch.stack([torch.arange(10.0), 100 + torch.arange(10.0)])
     assert protected(energy, 0.2).sum(dim=1).tolist() == [2, 2]
+
+
+KERNELS = {
+    "sobel": [[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], [[-1, -2, -1], [0, 0, 0], [1, 2, 1]]],
+    "scharr": [
+        [[-0.75, 0, 0.75], [-2.5, 0, 2.5], [-0.75, 0, 0.75]],
+        [[-0.75, -2.5, -0.75], [0, 0, 0], [0.75, 2.5, 0.75]],
+    ],
+    "laplacian": [[[0, 1, 0], [1, -4, 1], [0, 1, 0]]],
+}
+
+
+@pytest.mark.parametrize("detector", sorted(DETECTORS))
+def test_each_detector_is_the_convolution_with_its_kernels(detector: str) -> None:
+    pixels = noise(2, 12)[:, :, :, :9]
+    luminance = (pixels.double() * torch.tensor(LUMA).double()[:, None, None]).sum(dim=1, keepdim=True)
+    kernels = torch.tensor(KERNELS[detector]).double()[:, None]
+    expected = F.conv2d(luminance, kernels).norm(dim=1)
+    found = DETECTORS[detector](pixels)
+    torch.testing.assert_close(found[:, 1:-1, 1:-1].double(), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[:, 0], found[:, 1])
+
+
+def test_the_laplacian_does_not_see_a_ramp() -> None:
+    ramp = gray(0.1 * torch.arange(7.0).expand(5, 7))
+    assert float(DETECTORS["laplacian"](ramp).abs().max()) < 1e-6
+
+
+def test_colour_contrast_is_the_distance_from_the_surroundings() -> None:
+    pixels = noise(2, 28)[:, :, :24]  # 6 x 7 patches of 4 px
+    colours = F.avg_pool2d(pixels, 4).double()
+    for r in range(6):
+        for c in range(7):
+            around = colours[:, :, max(0, r - 2) : r + 3, max(0, c - 2) : c + 3].flatten(2)
+            n = around.shape[2]
+            away = (colours[:, :, r, c] - around.mean(dim=2)).norm(dim=1) * (n / (n - 1)) ** 0.5
+            torch.testing.assert_close(
+                colour_contrast(pixels, 42)[:, 7 * r + c].double(), away - 1e-3, atol=1e-5, rtol=1e-5
+            )
+
+
+def test_borders_have_no_more_contrast_than_the_rest_on_noise() -> None:
+    contrast = colour_contrast(noise(400, 56), 196).unflatten(1, (14, 14))
+    error = contrast.mean(dim=(1, 2)).std() / 20
+    for part in (contrast[:, 0], contrast[:, -1], contrast[:, :, 0], contrast[:, :, -1]):
+        assert abs(float(part.mean() - contrast.mean())) < 6 * float(error)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.7, -2.1])
+def test_flat_images_have_no_contrast(value: float) -> None:
+    assert colour_contrast(torch.full((1, 3, 28, 28), value), 49).count_nonzero() == 0
+    assert colour_contrast(torch.full((1, 3, 8, 8), value), 1).count_nonzero() == 0
+
+
+def test_salience_adds_both_over_their_means() -> None:
+    pixels = noise(2, 16)
+    energy, colours = edge_energy(pixels, 16), colour_contrast(pixels, 16)
+    expected = energy / energy.mean(dim=1, keepdim=True) + 0.5 * colours / colours.mean(dim=1, keepdim=True)
+    torch.testing.assert_close(salience(pixels, 16, "sobel", 0.5), expected)
+    torch.testing.assert_close(salience(pixels, 16, "sobel", 0.0), energy)

@@ -41,13 +41,13 @@ def test_a_patch_above_the_edge_threshold_is_never_masked_while_others_remain(
     pixels = noise(8, 56, seed)
     shield = protected(edge_energy(pixels, 196), 0.3)
     assert shield.sum(dim=1).tolist() == [58] * 8  # of 196; 138 are free and 98 are dropped
-    assert not (pick(PGSMask(0.5), pixels, 196, progress, seed) & shield).any()
+    assert not (pick(PGSMask(0.5, contrast=0.0), pixels, 196, progress, seed) & shield).any()
 
 
 def test_protection_holds_to_the_last_unprotected_patch() -> None:
     pixels = noise(4, 40)  # 10 x 10 patches; 30 protected
     shield = protected(edge_energy(pixels, 100), 0.3)
-    mask = pick(PGSMask(0.7), pixels, 100)
+    mask = pick(PGSMask(0.7, contrast=0.0), pixels, 100)
     assert torch.equal(mask, ~shield)
 
 
@@ -57,7 +57,7 @@ def test_then_protected_patches_go_by_rising_energy(ratio: float, drop: int) -> 
     energy = edge_energy(pixels, 100)
     order = energy[0].sort().values / energy.max()
     assert float(order[drop] - order[drop - 1]) > 5e-3, "choose another seed: the two are too alike"
-    mask = pick(PGSMask(ratio), pixels, 100)
+    mask = pick(PGSMask(ratio, contrast=0.0), pixels, 100)
     assert int(mask.sum()) == drop
     assert energy[mask].max() < energy[~mask].min()
 
@@ -212,7 +212,7 @@ def test_candidates_are_random_and_unprotected(monkeypatch: pytest.MonkeyPatch) 
     largest = pgs.largest
     monkeypatch.setattr(pgs, "largest", lambda score, size: first.append(largest(score, size)) or first[-1])
     pixels = noise(1, 56).expand(400, -1, -1, -1)
-    pick(PGSMask(0.5), pixels, 196)
+    pick(PGSMask(0.5, contrast=0.0), pixels, 196)
     shield = protected(edge_energy(pixels[:1], 196), 0.3)[0]
     counts = first[0].sum(dim=0)
     assert counts[shield].sum() == 0
@@ -247,6 +247,8 @@ def test_a_range_of_ratios_gives_five_sizes_that_vary() -> None:
         {"temperature": float("nan")},
         {"iterations": 0},
         {"growth_steps": 0},
+        {"contrast": -1.0},
+        {"contrast": float("nan")},
     ],
     ids=str,
 )

@@ -7,12 +7,10 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from patchclip.errors import ConfigError
-from patchclip.masking._edges import edge_energy, patch_grid, protected
-from patchclip.masking._schedule import MaskRatio, check_ratio, kept_patches, ratio_at
+from patchclip.masking._edges import DETECTORS, LAST_RESORT, last_resort, patch_grid, protected, salience
+from patchclip.masking._noise import uniform
+from patchclip.masking._schedule import MaskRatio, RatioSchedule
 from patchclip.masking._transport import cosine_to_all, log_sinkhorn, patch_colours
-
-LAST_RESORT = 1e3
-"""Subtracted from the score of a protected patch: far above any score, so it is masked after all others."""
 
 
 @dataclass(frozen=True)
@@ -20,61 +18,69 @@ class PGSMask:
     """Masks what resembles a few random candidates and keeps what edges mark as an object.
 
     1. candidates: a random 5 % of the patches, none of them protected
-    2. protection: patches whose Sobel energy (in pixel space) lies above a quantile of their image
+    2. protection: patches whose edges (Sobel, in pixel space) and colour contrast lie above a quantile of
+       their image
     3. similarity: S = (1 - progress) * cos(colours) + progress * cos(tokens), balanced by optimal transport:
        P = Sinkhorn(exp(S / temperature)), doubly stochastic, so that no patch attracts all mass
     4. growth: the mask takes the patches of largest sum_{i in mask} P_ij, in equal steps, to exactly l - K
 
     Source: Pei et al., "Seeing What Matters: Empowering CLIP with Patch Generation-to-Selection",
     CVPR 2025, arXiv 2503.17080, section 3 (5 % candidates, Sobel, ratios 0.5 and 0.3-0.5).
-    Differs: the paper leaves open the share that is protected (here 0.3), the temperature, the number of
-    iterations and of growth steps. Here candidates come from unprotected patches only, similarity runs over
-    all patches (each to itself included) after subtracting the image's mean patch, and a range of ratios
-    means five fixed ones. The released code does not follow the paper: its Sobel sees patch means that are
-    zero up to rounding, its edges become candidates to mask, its Sinkhorn divides negative sums, masked
-    tokens stay visible behind a +1 attention bias, and K is a minimum over the batch.
+    Differs: edges protect texture as well as objects, so a patch also counts by how far its colour lies
+    from its surroundings; `contrast=0` is the paper's rule (figures: docs/masking/pgs.md). The paper leaves
+    open the protected share, temperature, iterations and growth steps. Candidates are unprotected patches,
+    similarity runs over all patches (each to itself included) less the image's mean patch, and a range of
+    ratios means five fixed ones. The released code does not follow the paper: see `pgs_released`.
 
     Args:
         mask_ratio: share of patches dropped, in [0, 1): 0.5 is PGS-0.5, (0.3, 0.5) is PGS-0.3.
+        schedule: "draw" (a ratio a step, as PGS-0.3), "linear" or "cosine", for a pair.
         candidates: share of patches drawn first, in (0, 1).
-        protect: share of patches that edges may protect, in [0, 1). When fewer than l - K patches are
-            unprotected, protected ones follow by rising edge energy.
+        protect: share of patches that may be protected, in [0, 1). When fewer than l - K patches are
+            unprotected, protected ones follow, the weakest first.
         temperature: of the similarity inside optimal transport, > 0.
         iterations: Sinkhorn updates, >= 1.
-        growth_steps: steps in which the mask grows from the candidates to its full size, >= 1.
+        growth_steps: steps in which the mask grows from the candidates to full size, >= 1; 1: not gradual.
+        edges: "sobel", or for ablations "scharr", "laplacian" or "none", which protects nothing.
+        contrast: weight of colour contrast beside edges in what is protected, >= 0; 0 is the paper's rule.
+        transport: whether optimal transport balances the similarity; without, it is S itself.
 
     Raises:
         ConfigError: an argument outside its range.
     """
 
     mask_ratio: MaskRatio = 0.5
+    schedule: str = "draw"
     candidates: float = 0.05
     protect: float = 0.3
     temperature: float = 0.1
     iterations: int = 8
     growth_steps: int = 4
-    _ratios: tuple[float, ...] = field(init=False, repr=False)
+    edges: str = "sobel"
+    contrast: float = 1.0
+    transport: bool = True
+    _ratio: RatioSchedule = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_ratios", check_ratio(self.mask_ratio))
+        object.__setattr__(self, "_ratio", RatioSchedule(self.mask_ratio, self.schedule))
         if not 0 < self.candidates < 1:
-            raise ConfigError(
-                f"candidates={self.candidates} must be in (0, 1): the share of patches drawn first"
-            )
+            raise ConfigError(f"candidates={self.candidates} must be in (0, 1): the share drawn first")
         if not 0 <= self.protect < 1:
-            raise ConfigError(
-                f"protect={self.protect} must be in [0, 1): the share of patches edges may protect"
-            )
+            raise ConfigError(f"protect={self.protect} must be in [0, 1): the share that is protected")
         if not self.temperature > 0:
             raise ConfigError(f"temperature={self.temperature} must be above 0; the default is 0.1")
         if self.iterations < 1 or self.growth_steps < 1:
             raise ConfigError(
                 f"iterations={self.iterations} and growth_steps={self.growth_steps} must be at least 1"
             )
+        if not self.contrast >= 0:
+            raise ConfigError(f"contrast={self.contrast} must be at least 0: its weight beside edges")
+        if self.edges not in (*DETECTORS, "none"):
+            raise ConfigError(f"edges={self.edges!r} must be one of {', '.join(DETECTORS)} or none")
 
     def kept(self, patches: int, progress: float) -> int:
         """Patches kept: floor(patches * (1 - ratio)), at least 1."""
-        return kept_patches(patches, ratio_at(self._ratios, progress))
+        return self._ratio.kept(patches, progress)
 
     @torch.no_grad()
     def select(
@@ -88,9 +94,11 @@ class PGSMask:
         b, patches, _ = tokens.shape
         drop = patches - self.kept(patches, progress)
         with torch.autocast(tokens.device.type, enabled=False):
-            energy = edge_energy(pixels, patches)
-            order = last_resort(energy, protected(energy, self.protect))
-            noise = torch.rand(2, b, patches, generator=generator, device=tokens.device)
+            noise = uniform(b, patches, generator), uniform(b, patches, generator)
+            order = torch.zeros_like(noise[0])
+            if self.edges != "none":
+                energy = salience(pixels, patches, self.edges, self.contrast)
+                order = last_resort(energy, protected(energy, self.protect))
             seeds = min(drop, max(1, round(self.candidates * patches)))
             mask = largest(noise[0] - order, seeds)
             if drop > seeds:
@@ -101,11 +109,16 @@ class PGSMask:
     def balanced_similarity(
         self, pixels: Float[Tensor, "b 3 h w"], tokens: Float[Tensor, "b l d"], progress: float
     ) -> Float[Tensor, "b l l"]:
-        """P: patch similarity, from colours to tokens as training progresses, doubly stochastic."""
+        """P: patch similarity, from colours to tokens as training progresses, doubly stochastic.
+
+        Without transport (1 + S) / (2 l): ranks patches as S does, and is positive and no larger than P.
+        """
         grid = patch_grid(pixels, tokens.shape[1])
         similarity = (1 - progress) * cosine_to_all(patch_colours(pixels, grid))
         if progress > 0:
             similarity = similarity + progress * cosine_to_all(tokens)
+        if not self.transport:
+            return (1 + similarity) / (2 * tokens.shape[1])
         return log_sinkhorn(similarity / self.temperature, self.iterations).exp()
 
     def grow(
@@ -128,12 +141,6 @@ class PGSMask:
             ties = noise * (1e-3 * score.mean(dim=1, keepdim=True))
             mask = largest(score + ties - order + 2 * LAST_RESORT * mask, size)
         return mask
-
-
-def last_resort(energy: Float[Tensor, "b l"], shield: Bool[Tensor, "b l"]) -> Float[Tensor, "b l"]:
-    """What is subtracted from scores: 0 if unprotected, else LAST_RESORT * (1 .. 1.5), rising with energy."""
-    relative = energy / energy.amax(dim=1, keepdim=True).clamp_min(1e-12)
-    return shield * (LAST_RESORT * (1 + relative / 2))
 
 
 def largest(score: Float[Tensor, "b l"], size: int) -> Bool[Tensor, "b l"]:

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from patchclip.masking._schedule import MaskRatio, check_ratio, kept_patches, ratio_at
+from patchclip.masking._noise import uniform
+from patchclip.masking._schedule import MaskRatio, RatioSchedule
 
 
 @dataclass(frozen=True)
@@ -20,21 +21,23 @@ class RandomMask:
     Differs: indices are ascending; open_clip's `PatchDropout` keeps draw order and draws on the CPU.
 
     Args:
-        mask_ratio: share of patches dropped, in [0, 1), or a range (low, high) drawn per step.
+        mask_ratio: share of patches dropped, in [0, 1), or a pair (first, last).
+        schedule: "draw", "linear" or "cosine", for a pair.
 
     Raises:
-        ConfigError: `mask_ratio` outside its range.
+        ConfigError: an argument outside its range.
     """
 
     mask_ratio: MaskRatio = 0.5
-    _ratios: tuple[float, ...] = field(init=False, repr=False)
+    schedule: str = "draw"
+    _ratio: RatioSchedule = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_ratios", check_ratio(self.mask_ratio))
+        object.__setattr__(self, "_ratio", RatioSchedule(self.mask_ratio, self.schedule))
 
     def kept(self, patches: int, progress: float) -> int:
         """Patches kept: floor(patches * (1 - ratio)), at least 1."""
-        return kept_patches(patches, ratio_at(self._ratios, progress))
+        return self._ratio.kept(patches, progress)
 
     def select(
         self,
@@ -45,6 +48,6 @@ class RandomMask:
     ) -> Int64[Tensor, "b k"]:
         """Ascending indices of K patches, every subset equally likely."""
         b, patches, _ = tokens.shape
-        noise = torch.rand(b, patches, generator=generator, device=tokens.device)
+        noise = uniform(b, patches, generator)
         keep = noise.topk(self.kept(patches, progress), dim=1, largest=False).indices
         return keep.sort(dim=1).values
