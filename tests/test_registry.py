@@ -161,7 +161,7 @@ def test_show_prints_signature_and_docstring(toys: Path) -> None:
     assert "Differs: in nothing." in text
 
 
-@pytest.mark.parametrize("family", ["masking", "losses", "stability"])
+@pytest.mark.parametrize("family", ["masking", "losses", "stability", "reduction"])
 def test_every_shipped_method_loads_and_says_what_it_is_and_where_it_comes_from(family: str) -> None:
     entries = registry.describe(family)
     assert entries

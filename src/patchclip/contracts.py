@@ -9,7 +9,8 @@ Letters in every shape of the project:
 A method of the literature implements one Protocol in one file and knows nothing else of patchclip.
 """
 
-from collections.abc import Callable, Iterable
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -103,6 +104,55 @@ class Resizing(Protocol):
     def resized(self, grid: tuple[int, int], progress: float) -> tuple[int, int]:
         """Rows and columns of patches of the smaller image; their product is `kept`."""
         ...
+
+
+@dataclass(frozen=True)
+class Words:
+    """A caption as its tokenizer cuts it: the token ids of each word, and what the words say.
+
+    `texts` is empty where a tokenizer does not tell words apart; then every token is a word of its own.
+    """
+
+    tokens: tuple[tuple[int, ...], ...]
+    texts: tuple[str, ...] = ()
+
+    @property
+    def length(self) -> int:
+        """Tokens of the caption, start and end token not counted."""
+        return sum(map(len, self.tokens))
+
+
+@runtime_checkable
+class Reducer(Protocol):
+    """Chooses which tokens of a caption are read in training. Start and end token are not its business."""
+
+    reads_words: bool
+    """Whether it looks at what the words say (`Words.texts`), not at the tokens' places alone."""
+
+    def keep(self, words: Words, room: int, rng: random.Random) -> list[int]:
+        """Places of the kept tokens in the caption, ascending: min(room, words.length) of them."""
+        ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A reducer that must know how often each word stands in the training captions."""
+
+    @property
+    def needs_counts(self) -> bool:
+        """Whether it has no counts yet."""
+        ...
+
+    def counted(self, counts: Mapping[str, int]) -> Reducer:
+        """The same reducer with the counts, by lower-case word."""
+        ...
+
+
+@runtime_checkable
+class SeededTokenizer(Protocol):
+    """A tokenizer whose choice of tokens is drawn, one seed a caption (see models/shorten.py)."""
+
+    def shortened(self, texts: Sequence[str], seeds: Sequence[int]) -> Int64[Tensor, "b s"]: ...
 
 
 @runtime_checkable

@@ -24,10 +24,11 @@ FAMILIES: dict[str, str] = {
     "masking": "patchclip.masking",
     "losses": "patchclip.losses",
     "stability": "patchclip.stability",
+    "reduction": "patchclip.reduction",
 }
 """Family -> the package that holds its methods. A new family is one line here."""
 
-_PLURAL = {"masking": "maskers", "losses": "losses", "stability": "gradient clippers"}
+_PLURAL = {"masking": "maskers", "losses": "losses", "stability": "gradient clippers", "reduction": "reducers"}
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,10 @@ class ListSource:
             return BadSample(f"k{i}", entry)
         return Pair(Image.new("RGB", (8, 8), colour(i)), entry, f"k{i}")
 
+    def texts(self, i: int) -> tuple[str, ...]:
+        entry = self.entries[i]
+        return () if isinstance(entry, str) else entry
+
 
 class Bytes:
     """A tokenizer: the first 16 bytes of each caption."""

@@ -53,5 +53,5 @@ def test_draws_differ_in_every_argument_and_repeat() -> None:
     places = [(s, e, i) for s in range(3) for e in range(3) for i in range(50)]
     found = [draws(*place) for place in places]
     assert found == [draws(*place) for place in places]
-    assert len({word for pair in found for word in pair}) == 2 * len(places)
-    assert all(0 <= word < 2**64 for pair in found for word in pair)
+    assert len({word for words in found for word in words}) == 3 * len(places)
+    assert all(0 <= word < 2**64 for words in found for word in words)

@@ -61,7 +61,7 @@ class FolderSource:
     def read(self, i: int) -> Pair | BadSample:
         """Pair i, or why it cannot be used."""
         key = self._keys[i]
-        path = self._folders[int(np.searchsorted(self._stops, i, side="right"))] / key
+        path = self._path(i)
         found = _captions(path)
         if isinstance(found, str):
             return BadSample(key, found)
@@ -69,6 +69,14 @@ class FolderSource:
             return Pair(decode_image(read_file(str(path))), found, key)
         except UnusableError as error:
             return BadSample(key, str(error))
+
+    def texts(self, i: int) -> tuple[str, ...]:
+        """The captions of pair i."""
+        found = _captions(self._path(i))
+        return () if isinstance(found, str) else found
+
+    def _path(self, i: int) -> Path:
+        return self._folders[int(np.searchsorted(self._stops, i, side="right"))] / self._keys[i]
 
 
 def _images(folder: Path) -> Iterator[str]:

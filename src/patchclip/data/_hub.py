@@ -65,6 +65,7 @@ class HubSource:
         if isinstance(dataset.features[columns.image], datasets.Image):
             dataset = dataset.cast_column(columns.image, datasets.Image(decode=False))
         self._dataset = dataset
+        self._texts = dataset.select_columns([columns.caption])
         self._columns = columns
         self.bad: tuple[BadSample, ...] = ()
         self.bad_pairs = 0
@@ -85,6 +86,10 @@ class HubSource:
             return Pair(_image(row[self._columns.image]), found, key)
         except UnusableError as error:
             return BadSample(key, str(error))
+
+    def texts(self, i: int) -> tuple[str, ...]:
+        """The captions of pair i."""
+        return captions.cleaned(caption_list(self._texts[i][self._columns.caption], self._columns))
 
 
 def _image(cell: Any) -> Image.Image:

@@ -1,7 +1,13 @@
 """The order in which pairs are seen: one endless sequence that depends on the seed alone."""
 
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
+
+Place = tuple[int, int, int]
+"""Epoch, index, and the number of the reading that holds at its step."""
 
 
 def permutation(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
@@ -18,13 +24,13 @@ def permutation(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
     return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(n)
 
 
-def draws(seed: int, epoch: int, index: int) -> tuple[int, int]:
-    """Two independent uniform integers in [0, 2**64) for one sample in one epoch.
+def draws(seed: int, epoch: int, index: int) -> tuple[int, int, int]:
+    """Three independent uniform integers in [0, 2**64) for one sample in one epoch.
 
-    The first seeds the augmentation, the second chooses the caption.
+    The first seeds the augmentation, the second chooses the caption, the third seeds what shortens it.
     """
-    words = np.random.SeedSequence([seed, epoch, index]).generate_state(2, np.uint64)
-    return int(words[0]), int(words[1])
+    words = np.random.SeedSequence([seed, epoch, index]).generate_state(3, np.uint64)
+    return int(words[0]), int(words[1]), int(words[2])
 
 
 class Order:
@@ -73,3 +79,27 @@ class Order:
         if epoch != self._epoch:
             self._permutation, self._epoch = permutation(self._seed, epoch, self._n), epoch
         return self._permutation
+
+
+class Steps:
+    """The endless batches of places from one step on.
+
+    Args:
+        order: Of the pairs.
+        part: Pairs of one rank in a step, the rank, the number of ranks.
+        start: First step.
+        first_steps: The steps from which each reading holds, rising from 0.
+    """
+
+    def __init__(
+        self, order: Order, part: tuple[int, int, int], start: int, first_steps: Sequence[int]
+    ) -> None:
+        self._order, self._part = order, part
+        self._start, self._first_steps = start, first_steps
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        step = self._start
+        while True:
+            reading = bisect_right(self._first_steps, step) - 1
+            yield [(epoch, index, reading) for epoch, index in self._order.batch(step, *self._part)]
+            step += 1

@@ -274,3 +274,11 @@ class ShardSource:
             return Pair(image, _captions(fd, row), key)
         except (UnusableError, OSError) as error:
             return BadSample(key, f"{self._files.paths[shard].name}: {error}")
+
+    def texts(self, i: int) -> tuple[str, ...]:
+        """The captions of pair i."""
+        shard = int(np.searchsorted(self._stops, i, side="right"))
+        try:
+            return _captions(self._files.get(shard), self._table[i].tolist())
+        except (UnusableError, OSError):
+            return ()

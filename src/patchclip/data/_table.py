@@ -141,8 +141,11 @@ class TableSource:
             image = decode_image(read_file(_beside(folder, key)))
         except UnusableError as error:
             return BadSample(key, str(error))
-        texts = tuple(self._texts[j] for j in range(int(self._stops[i]), int(self._stops[i + 1])))
-        return Pair(image, texts, key)
+        return Pair(image, self.texts(i), key)
+
+    def texts(self, i: int) -> tuple[str, ...]:
+        """The captions of pair i."""
+        return tuple(self._texts[j] for j in range(int(self._stops[i]), int(self._stops[i + 1])))
 
 
 def _name(path: str) -> str:

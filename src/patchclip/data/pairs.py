@@ -45,6 +45,10 @@ class PairSource(Protocol):
         """Pair i in [0, len), or why it cannot be used."""
         ...
 
+    def texts(self, i: int) -> tuple[str, ...]:
+        """The captions of pair i without its image, which is not read; none if they cannot be used."""
+        ...
+
 
 @dataclass(frozen=True)
 class _Opening:
@@ -122,8 +126,17 @@ class _Joined:
 
     def read(self, i: int) -> Pair | BadSample:
         """Pair i, or why it cannot be used."""
+        source, inner = self._place(i)
+        return source.read(inner)
+
+    def texts(self, i: int) -> tuple[str, ...]:
+        """The captions of pair i."""
+        source, inner = self._place(i)
+        return source.texts(inner)
+
+    def _place(self, i: int) -> tuple[PairSource, int]:
         which = int(np.searchsorted(self._stops, i, side="right"))
-        return self._sources[which].read(i - int(self._stops[which - 1] if which else 0))
+        return self._sources[which], i - int(self._stops[which - 1] if which else 0)
 
 
 def _read_shards(paths: list[Any], opening: _Opening) -> PairSource:

@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from patchclip.contracts import BadSample, Batch, Pair
+from patchclip.contracts import BadSample, Batch, Pair, SeededTokenizer
 from patchclip.data import captions
-from patchclip.data._order import Order, draws
+from patchclip.data._order import Order, Place, Steps, draws
 from patchclip.data._worker import leave_signals_to_main
 from patchclip.data.pairs import PairSource
 from patchclip.errors import ConfigError, DataError
@@ -21,7 +21,8 @@ _PROBES = 100  # other pairs that are tried in place of a bad one
 _FEWEST = 20  # a share of bad samples is not judged on fewer
 _STRIDE = 2_654_435_761  # a prime: with it the probes visit every pair of a source once before any twice
 
-Position = tuple[int, int]
+Transform = Callable[[Image.Image], Tensor]
+Tokenizer = Callable[[list[str]], Tensor] | SeededTokenizer
 Skipped = tuple[int, BadSample]
 
 
@@ -62,38 +63,51 @@ class StreamOptions:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How samples are read from step `first_step` on: images to float32 [3,h,w], captions to int64 [n,s].
+
+    The transform draws random numbers from torch's CPU generator only. A tokenizer that draws gets a seed for
+    each caption, which depends on the run's seed, the epoch and the pair's index alone.
+    """
+
+    transform: Transform
+    tokenizer: Tokenizer
+    first_step: int = 0
+
+
+@dataclass(frozen=True)
 class _Item:
     """One sample of a batch, or none (`pixels` is None) if every replacement was bad too."""
 
     pixels: Tensor | None
     caption: str
     key: str
+    seed: int
+    reading: int
     bad: tuple[Skipped, ...]
 
 
 class _Samples(Dataset[_Item]):
     """The sample at (epoch, index): a pure function of (seed, epoch, index)."""
 
-    def __init__(
-        self, source: PairSource, transform: Callable[[Image.Image], Tensor], options: StreamOptions
-    ) -> None:
+    def __init__(self, source: PairSource, transforms: Sequence[Transform], options: StreamOptions) -> None:
         self._source = source
-        self._transform = transform
+        self._transforms = transforms
         self._options = options
 
-    def __getitem__(self, position: Position) -> _Item:
-        epoch, index = position
-        augmentation, draw = draws(self._options.seed, epoch, index)
+    def __getitem__(self, position: Place) -> _Item:
+        epoch, index, reading = position
+        augmentation, draw, seed = draws(self._options.seed, epoch, index)
         bad: list[Skipped] = []
         for candidate in _candidates(index, len(self._source)):
             pair = self._read(candidate)
             if isinstance(pair, Pair):
                 with _Seeded(augmentation):
-                    pixels = self._transform(pair.image)
+                    pixels = self._transforms[reading](pair.image)
                 caption = captions.choose(pair.captions, self._options.caption, draw)
-                return _Item(pixels, caption, pair.key, tuple(bad))
+                return _Item(pixels, caption, pair.key, seed, reading, tuple(bad))
             bad.append((candidate, pair))
-        return _Item(None, "", "", tuple(bad))
+        return _Item(None, "", "", seed, reading, tuple(bad))
 
     def _read(self, index: int) -> Pair | BadSample:
         pair = self._source.read(index)
@@ -124,31 +138,21 @@ class _Seeded:
 class _Collate:
     """Makes one batch of samples; it runs in the workers, so that tokenising does too."""
 
-    def __init__(self, tokenizer: Callable[[list[str]], Tensor]) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizers: Sequence[Tokenizer]) -> None:
+        self._tokenizers = tokenizers
 
     def __call__(self, items: Sequence[_Item]) -> tuple[Any, ...]:
         bad = tuple(skipped for item in items for skipped in item.bad)
         pixels = [item.pixels for item in items if item.pixels is not None]
         if len(pixels) < len(items):
             return None, None, (), bad
-        tokens = self._tokenizer([item.caption for item in items])
+        texts = [item.caption for item in items]
+        tokenizer = self._tokenizers[items[0].reading]
+        if isinstance(tokenizer, SeededTokenizer):
+            tokens = tokenizer.shortened(texts, [item.seed for item in items])
+        else:
+            tokens = tokenizer(texts)
         return torch.stack(pixels), tokens, tuple(item.key for item in items), bad
-
-
-class _Steps:
-    """The endless batches of positions from one step on."""
-
-    def __init__(self, order: Order, options: StreamOptions, start: int) -> None:
-        self._order = order
-        self._options = options
-        self._start = start
-
-    def __iter__(self) -> Iterator[list[Position]]:
-        step, options = self._start, self._options
-        while True:
-            yield self._order.batch(step, options.batch_size, options.rank, options.world_size)
-            step += 1
 
 
 class PairStream:
@@ -163,9 +167,10 @@ class PairStream:
 
     Args:
         source: The pairs.
-        transform: PIL image to float32 [3,h,w]; random numbers from torch's CPU generator only.
+        transform: PIL image to float32 [3,h,w].
         tokenizer: Captions to int64 [n,s].
         options: Batch size, seed, ranks, workers, captions.
+        later: Other readings from later steps on, by rising first step: larger images, longer captions.
 
     Raises:
         DataError: More than `options.max_bad_share` of the samples are bad, here while indexing, where a
@@ -176,16 +181,19 @@ class PairStream:
     def __init__(
         self,
         source: PairSource,
-        transform: Callable[[Image.Image], Tensor],
-        tokenizer: Callable[[list[str]], Tensor],
+        transform: Transform,
+        tokenizer: Tokenizer,
         options: StreamOptions,
+        later: Sequence[Reading] = (),
     ) -> None:
         if not len(source):
             raise DataError("a source must hold at least one usable pair, got none: check what `pairs` names")
         self._source = source
         self._options = options
-        self._samples = _Samples(source, transform, options)
-        self._collate = _Collate(tokenizer)
+        readings = (Reading(transform, tokenizer), *later)
+        self._first_steps = [reading.first_step for reading in readings]
+        self._samples = _Samples(source, [reading.transform for reading in readings], options)
+        self._collate = _Collate([reading.tokenizer for reading in readings])
         self._found: dict[int, BadSample] = {}
         self._seen = 0
         whole = len(source) + source.bad_pairs
@@ -218,7 +226,7 @@ class PairStream:
         Raises:
             DataError: Too many bad samples.
         """
-        for pixels, tokens, keys, skipped in self._raw(_Steps(self._new_order(), self._options, start_step)):
+        for pixels, tokens, keys, skipped in self._raw(self._steps(start_step)):
             self._record(skipped, len(keys))
             if pixels is None:
                 raise DataError(self._too_many(f"{len(skipped)} samples in a row were bad"))
@@ -234,10 +242,12 @@ class PairStream:
         self._seen = state["seen"]
         self._found = {index: BadSample(key, reason) for index, key, reason in state["bad"]}
 
-    def _new_order(self) -> Order:
-        return Order(self._options.seed, len(self._source))
+    def _steps(self, start: int) -> Steps:
+        options = self._options
+        part = (options.batch_size, options.rank, options.world_size)
+        return Steps(Order(options.seed, len(self._source)), part, start, self._first_steps)
 
-    def _raw(self, steps: _Steps) -> Iterator[Any]:
+    def _raw(self, steps: Steps) -> Iterator[Any]:
         if not self._options.workers:
             return (self._collate([self._samples[position] for position in positions]) for positions in steps)
         return iter(

@@ -1,0 +1,1 @@
+"""Which tokens of a caption are read in training: one file a method, found by its name."""
