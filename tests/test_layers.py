@@ -16,17 +16,23 @@ SCRIPTS = sorted(
 )
 
 LAYERS = (
-    ("errors", "contracts", "registry", "config", "_config_file", "_config_rules"),
-    ("data", "models", "masking", "losses", "stability", "heads"),
+    ("errors", "contracts", "registry", "config", "_config_base", "_config_file", "_config_rules"),
+    ("data", "models", "masking", "losses", "stability", "reduction", "heads"),
     ("dense", "evaluation", "adapt", "geometry", "curation", "anomaly", "draw"),
     ("engine",),
     ("report", "apps"),
+    ("_cli_format", "_cli_bars"),
     ("cli",),
     ("__main__",),
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
-METHOD_FOLDERS = ("masking", "losses", "stability")
-KNOW_CONFIG = {"config", "_config_file", "_config_rules", "engine", "report", "cli"}
+METHOD_FOLDERS = ("masking", "losses", "stability", "reduction")
+EXTRAS = {"syntax": ("textblob",)}
+"""Method -> the packages of the extra that it needs."""
+KNOW_CONFIG = {
+    *("config", "_config_base", "_config_file", "_config_rules"),
+    *("engine", "report", "_cli_format", "cli"),
+}
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -79,7 +85,7 @@ def test_the_parts_of_the_ground_layer_have_no_circle() -> None:
 
 @pytest.mark.parametrize("path", INNER, ids=identify)
 def test_only_the_edge_knows_configuration(path: Path) -> None:
-    knows = own_parts(path) & {"config", "_config_file", "_config_rules"}
+    knows = own_parts(path) & {"config", "_config_base", "_config_file", "_config_rules"}
     assert not knows or part_of(path) in KNOW_CONFIG
 
 
@@ -94,7 +100,7 @@ METHODS = [path for folder in METHOD_FOLDERS for path in sorted((PACKAGE / folde
 
 @pytest.mark.parametrize("path", METHODS, ids=identify)
 def test_a_method_knows_only_torch_the_contracts_and_its_folders_helpers(path: Path) -> None:
-    allowed = {"torch", "jaxtyping", *sys.stdlib_module_names}
+    allowed = {"torch", "jaxtyping", *sys.stdlib_module_names, *EXTRAS.get(path.stem, ())}
     ours = ("patchclip.contracts.", "patchclip.errors.", f"patchclip.{path.parent.name}._")
     for name in imports(path):
         assert name.split(".")[0] in allowed or name.startswith(ours), f"{name} is not a method's business"

@@ -50,10 +50,16 @@ def list_keys(schema: type, prefix: str = "") -> Iterator[KeyDoc]:
             yield KeyDoc(path, _type_name(item.type), default, text)
 
 
+def recipes() -> dict[str, Path]:
+    """The files of the shipped recipes by name."""
+    folder = Path(str(resources.files("patchclip"))) / "recipes"
+    return {file.stem: file for file in folder.glob("*.yaml")}
+
+
 def list_recipes() -> list[registry.Entry]:
     """The shipped recipes; summary and source are the first comment line and the `# Source:` line of each."""
     entries = []
-    for name, path in sorted(_recipes().items()):
+    for name, path in sorted(recipes().items()):
         comments = [line[1:].strip() for line in path.read_text("utf-8").splitlines() if line.startswith("#")]
         source = next((line[7:].strip() for line in comments if line.startswith("Source:")), "")
         entries.append(registry.Entry(name, comments[0] if comments else "", source))
@@ -202,18 +208,13 @@ def _find(path: str | Path) -> Path:
     file = Path(path).expanduser()
     if file.is_file():
         return file
-    recipes = _recipes()
-    if str(path) in recipes:
-        return recipes[str(path)]
+    shipped = recipes()
+    if str(path) in shipped:
+        return shipped[str(path)]
     raise ConfigError(
         f"there is no configuration {str(path)!r}: give a YAML file or the name of a shipped recipe; "
-        f"{registry.closest(file.stem, recipes)}"
+        f"{registry.closest(file.stem, shipped)}"
     )
-
-
-def _recipes() -> dict[str, Path]:
-    folder = Path(str(resources.files("patchclip"))) / "recipes"
-    return {file.stem: file for file in folder.glob("*.yaml")}
 
 
 def _plain(config: Any) -> dict[str, Any]:

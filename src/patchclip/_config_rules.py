@@ -1,7 +1,7 @@
 """Ranges and choices of the configuration's values, one line a key."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from patchclip.errors import ConfigError
@@ -38,9 +38,11 @@ def _character(value: Any) -> bool:
 _RULES: tuple[_Rule, ...] = (
     ("data.pairs", _pairs, "must be a path, pattern or name, or a list of them"),
     ("data.caption", *_choice("random", "first")),
+    ("data.text_tokens", *_range(2)),
     ("data.augment", *_choice("open_clip", "light", "none")),
     ("data.workers", *_range(0)),
     ("data.max_bad_share", *_range(0, 1)),
+    ("data.expected_pairs", *_range(1)),
     ("data.separator", _character, "must be one character, it parts cells; see data.caption_separator"),
     ("data.caption_separator", lambda value: value != "", "must not be empty: null means one caption a cell"),
     ("model.name", bool, "must not be empty"),
@@ -85,9 +87,21 @@ def check_values(values: Mapping[str, Any]) -> None:
     batch, micro = values["train"]["batch_size"], values["train"]["micro_batch"]
     if micro is not None and batch % micro:
         raise ConfigError(f"train.micro_batch={micro} must divide train.batch_size={batch}")
+    check_stages(values["train"]["stages"])
     low, peak = values["optim"]["min_lr"], values["optim"]["lr"]
     if low > peak:
         raise ConfigError(f"optim.min_lr={low} must not exceed optim.lr={peak}")
+
+
+def check_stages(stages: Sequence[Mapping[str, Any]]) -> None:
+    """Raise ConfigError unless the ends of the stages rise to 1 and their sizes are positive."""
+    ends = [stage["until"] for stage in stages]
+    if ends and (ends != sorted(set(ends)) or ends[0] <= 0 or ends[-1] != 1):
+        raise ConfigError(f"train.stages: until={ends} must rise from above 0 to 1: the last stage ends at 1")
+    for stage in stages:
+        for key in ("image_size", "text_tokens"):
+            if stage[key] is not None and stage[key] < 1:
+                raise ConfigError(f"train.stages: {key}={stage[key]} must be at least 1, or null")
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from patchclip import _config_file, registry
+from patchclip import _config_base, _config_file, registry
 from patchclip._config_rules import check_values, flatten
 from patchclip.errors import ConfigError
 
@@ -38,9 +38,11 @@ class DataConfig:
     separator: str | None = _key(None, "cells of a csv: null takes ',' in .csv and a tab in .tsv")
     caption_separator: str | None = _key(None, "splits one caption cell into several captions")
     split: str = _key("train", "split of a Hugging Face data set")
+    text_tokens: int | None = _key(None, "tokens a caption is cut to in training; null takes the context")
     augment: str = _key("open_clip", "image augmentation: open_clip, light or none")
     workers: int = _key(0, "loader processes a rank; 0 loads in the training process")
     max_bad_share: float = _key(0.05, "share of unreadable samples above which training stops")
+    expected_pairs: int | None = _key(None, "pairs there should be; used by --dry-run where the data is not")
 
 
 @dataclass
@@ -68,6 +70,15 @@ class OptimConfig:
 
 
 @dataclass
+class StageConfig:
+    """A stretch of training with sizes of its own: small images and short captions first (CLIPA)."""
+
+    until: float = _key(1.0, "share of the steps at which the stage ends; the last one ends at 1")
+    image_size: int | None = _key(None, "pixels a side, at most the model's; null takes the model's")
+    text_tokens: int | None = _key(None, "tokens of a caption; null takes data.text_tokens")
+
+
+@dataclass
 class LoopConfig:
     """The training loop."""
 
@@ -78,8 +89,10 @@ class LoopConfig:
     precision: str = _key("auto", "fp32, bf16, fp16, or auto: bf16 where the device has it, else fp32")
     seed: int = _key(0, "seed of the weights, the data order, the captions and the masks")
     unmasked_share: float = _key(0.0, "last share of the steps trained without a mask")
+    stages: list[StageConfig] = _key(list, "stretches [{until, image_size, text_tokens}, ...] of training")
     ema: float = _key(0.0, "decay of averaged weights; 0 is off")
     grad_checkpointing: bool = _key(False, "recompute activations to save memory")
+    compile: bool = _key(False, "compile the blocks of both towers (torch.compile, one graph a length)")
     log_every: int = _key(10, "steps between two lines of metrics.jsonl")
     device: str = _key("auto", "auto, cpu, cuda or cuda:N")
     threads: int | None = _key(None, "CPU threads; null leaves torch's choice")
@@ -121,6 +134,9 @@ class TrainConfig:
     masking: dict[str, Any] = _method(
         "name", "pgs", "masker; options beside it: see `patchclip show masking/NAME`"
     )
+    text: dict[str, Any] = _method(
+        "name", "truncate", "what shortens captions; options beside it: see `patchclip show reduction/NAME`"
+    )
     loss: dict[str, Any] = _method(
         "name", "clip", "loss; options beside it: see `patchclip show losses/NAME`"
     )
@@ -137,6 +153,7 @@ class TrainConfig:
 
 METHODS: dict[str, tuple[str, str]] = {
     "masking": ("masking", "name"),
+    "text": ("reduction", "name"),
     "loss": ("losses", "name"),
     "stability": ("stability", "clip"),
 }
@@ -144,7 +161,10 @@ METHODS: dict[str, tuple[str, str]] = {
 
 
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Read a run's configuration: defaults, then the file, then the overrides.
+    """Read a run's configuration: defaults, then the file and what it builds on, then the overrides.
+
+    A file may start with `base: NAME_OR_PATH`, a shipped recipe or a YAML file beside it: it is merged over
+    its base, and a section that names another method than the base's starts empty.
 
     Where an override chooses another method (`masking.name=random`), options of the file that the new method
     does not know are dropped with a warning; unknown options among the overrides are errors.
@@ -159,10 +179,10 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     Raises:
         ConfigError: if a file, key, name, type or value is wrong; the message says where and what would do.
     """
-    tree, origin = ({}, "") if path is None else _config_file.read(path)
-    _config_file.check_keys(tree, TrainConfig, origin)
-    given = _config_file.parse_overrides(overrides, TrainConfig)
     defaults = config_to_dict(TrainConfig())
+    names = {section: (key, str(defaults[section][key])) for section, (_, key) in METHODS.items()}
+    tree = {} if path is None else _config_base.read(path, TrainConfig, names)
+    given = _config_file.parse_overrides(overrides, TrainConfig)
     for section, (family, key) in METHODS.items():
         _config_file.drop_stale(tree, given, section, (family, key, defaults[section][key]))
     config = _config_file.typed(TrainConfig, tree, given)

@@ -17,12 +17,14 @@ from patchclip.config import TrainConfig, method
 from patchclip.contracts import Batch, ClipStats, GradClipper
 from patchclip.data.pairs import Columns, PairSource, open_pairs
 from patchclip.data.stream import PairStream, StreamOptions
-from patchclip.data.transforms import train_transform
+from patchclip.engine.captions import build_reducer
 from patchclip.engine.distributed import GatheredLoss, World
 from patchclip.engine.optim import adamw
+from patchclip.engine.stages import readings
 from patchclip.engine.step import ContrastiveStep, Towers
 from patchclip.errors import ConfigError
 from patchclip.models.architectures import Architecture, create
+from patchclip.models.blocks import compile_blocks
 from patchclip.models.masked import MaskSlot, attach, hash_seed
 from patchclip.models.towers import PRECISIONS
 
@@ -103,6 +105,8 @@ def assemble(config: TrainConfig, world: World, device: torch.device) -> Parts:
     if config.train.grad_checkpointing:
         model.set_grad_checkpointing(True)
     slot = build_slot(config, model)
+    if config.train.compile:
+        compile_blocks(model)
     source = open_source(config)
     stream = open_stream(config, source, architecture, world)
     net: nn.Module = Towers(model)
@@ -115,6 +119,7 @@ def assemble(config: TrainConfig, world: World, device: torch.device) -> Parts:
         per_rank_micro_batch(config, world),
         autocast(config, device),
         kernels(config, device),
+        world.size,
     )
     optim = config.optim
     optimizer = adamw(model, optim.lr, (optim.beta1, optim.beta2), optim.eps, optim.weight_decay)
@@ -152,9 +157,10 @@ def build_architecture(config: TrainConfig, loss: nn.Module) -> Architecture:
 
 
 def build_slot(config: TrainConfig, model: nn.Module) -> MaskSlot | None:
-    """The mask slot; dense training needs none, so that towers without tokens train too."""
+    """The mask slot; dense training at one size needs none, so that towers without tokens train too."""
     masker = build_method(config, "masking")
-    return None if config.masking["name"] == "none" else attach(model, masker)
+    resized = any(stage.image_size is not None for stage in config.train.stages)
+    return attach(model, masker) if resized or config.masking["name"] != "none" else None
 
 
 def open_source(config: TrainConfig) -> PairSource:
@@ -173,13 +179,6 @@ def open_stream(
             f"train.batch_size={config.train.batch_size} is the batch of all ranks: "
             f"it must divide by {world.size}"
         )
-    preprocess = architecture.preprocess_cfg
-    transform = train_transform(
-        architecture.image_size,
-        config.data.augment,
-        mean=tuple(preprocess["mean"]),
-        std=tuple(preprocess["std"]),
-    )
     stream = StreamOptions(
         batch_size=config.train.batch_size // world.size,
         seed=config.train.seed,
@@ -189,7 +188,9 @@ def open_stream(
         caption=config.data.caption,
         max_bad_share=config.data.max_bad_share,
     )
-    return PairStream(source, transform, architecture.tokenizer, stream)
+    reducer = build_reducer(config, source, architecture)
+    first, *later = readings(config, architecture, reducer, total_steps(config, len(source)))
+    return PairStream(source, first.transform, first.tokenizer, stream, later)
 
 
 def per_rank_micro_batch(config: TrainConfig, world: World) -> int | None:

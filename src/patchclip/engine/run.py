@@ -18,7 +18,15 @@ from patchclip.errors import CheckpointError, ConfigError
 log = logging.getLogger(__name__)
 
 CONFIG, SUMMARY = "config.yaml", "summary.json"
-FREE = ("output", "tracking.", "checkpoint.", "eval.", "data.workers", "data.max_bad_share")
+FREE = (
+    "output",
+    "tracking.",
+    "checkpoint.",
+    "eval.",
+    "data.workers",
+    "data.max_bad_share",
+    "data.expected_pairs",
+)
 FREE_TRAIN = ("train.device", "train.threads", "train.log_every", "train.max_bad_steps")
 """Keys that may differ between a run and its resumption: none of them changes what is learnt."""
 

@@ -1,0 +1,172 @@
+"""Floating-point operations, memory and hours of a training step: arithmetic on numbers, no tensors."""
+
+from dataclasses import dataclass
+
+from patchclip.models.cost import Outline, Tower
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What one pair feeds the towers.
+
+    Args:
+        patches: of the image; each is embedded.
+        kept: of them reach the blocks.
+        words: text tokens.
+        views: crops of the image that pass the tower.
+        guide: patches that the masker's teacher sees, 0 without one.
+        guides: images a pair that the teacher sees.
+    """
+
+    patches: float
+    kept: float
+    words: float
+    views: int = 1
+    guide: float = 0
+    guides: int = 1
+
+
+@dataclass(frozen=True)
+class Step:
+    """How a step is computed: pairs over all ranks, ranks, micro-batch, checkpointing, bytes a number."""
+
+    batch: int
+    ranks: int = 1
+    micro_batch: int | None = None
+    recompute: bool = False
+    bytes: int = 2
+    averaged: bool = False
+
+    @property
+    def per_rank(self) -> float:
+        """Pairs that one rank holds with their graph."""
+        whole = self.batch / self.ranks
+        return whole if self.micro_batch is None else min(whole, max(1, self.micro_batch // self.ranks))
+
+    @property
+    def in_two_passes(self) -> bool:
+        """Whether embeddings are first computed without a graph (GradCache)."""
+        return self.per_rank < self.batch / self.ranks
+
+
+def pair_flops(model: Outline, inputs: Inputs, step: Step) -> float:
+    """Floating-point operations that one pair costs a step, two a multiply-add.
+
+    2 * (2 stem + 3 blocks + 3 heads + 3 logits), and with checkpointing most of a forward of the blocks, with
+    micro-batches one forward of everything, with a teacher one of its tower. A backward is two forwards; the
+    patch embedding's is one, as pixels need no gradient. Element-wise work, and what attention kernels
+    recompute of their own accord, is not counted.
+
+    Args:
+        model: both towers.
+        inputs: of one pair.
+        step: how it is computed.
+    """
+    image, text = model.image, model.text
+    tokens, words = inputs.kept + image.prefix, inputs.words + text.prefix
+    stem = inputs.views * image.stem * inputs.patches
+    blocks = inputs.views * image.blocks_macs(tokens) + text.blocks_macs(words)
+    heads = inputs.views * image.head_macs(tokens) + text.head_macs(words)
+    macs = 2 * stem + 3 * blocks + 3 * heads
+    if step.recompute:
+        macs += inputs.views * image.again_macs(tokens) + text.again_macs(words)
+    if step.in_two_passes:
+        macs += stem + blocks + heads
+    if inputs.guide:
+        seen = inputs.guide + image.prefix
+        macs += inputs.guides * (image.stem * inputs.guide + image.blocks_macs(seen))
+    logits = inputs.views * 3 * step.batch * model.width * step.ranks  # every rank computes the whole loss
+    return 2 * (macs + logits)
+
+
+def step_memory(model: Outline, inputs: Inputs, step: Step, guided: bool = False) -> dict[str, float]:
+    """GiB that a step takes on each GPU at its peak, by what they hold.
+
+    Weights, gradients and both moments of AdamW are float32. `copies` are autocast's half-precision weights,
+    the buckets of DistributedDataParallel, averaged weights and a teacher. Activations are what the blocks
+    keep (`Tower.saved`), with checkpointing their inputs and one block's. `logits` are five matrices over the
+    whole batch: logits, two log-softmaxes and two gradients. The allocator's slack and CUDA's own memory,
+    about 1 GiB, come on top.
+
+    Args:
+        model: both towers.
+        inputs: of one pair, at the stretch of training that takes most.
+        step: how it is computed.
+        guided: an averaged image tower beside the trained one.
+    """
+    parameters = model.parameters
+    half = parameters * 2 if step.bytes == 2 else 0
+    copies = half + 4 * parameters * ((step.ranks > 1) + step.averaged) + 4 * model.image.parameters * guided
+    side = model.image.patch**2 * inputs.patches
+    pixels = (
+        inputs.views * side * 3 * (4 + step.bytes) + inputs.views * inputs.patches * model.image.width * 4
+    )
+    kept = activations(model.image, inputs.kept, step) * inputs.views + activations(
+        model.text, inputs.words, step
+    )
+    found = {
+        "weights": 4 * parameters,
+        "gradients": 4 * parameters,
+        "optimizer": 8 * parameters,
+        "copies": copies,
+        "activations": step.per_rank * (kept + pixels),
+        "logits": 5 * 4 * step.batch**2,
+    }
+    return {name: value / GIB for name, value in {**found, "total": sum(found.values())}.items()}
+
+
+def activations(tower: Tower, tokens: float, step: Step) -> float:
+    """Bytes that one image or text keeps in the blocks of a tower, and what one block's backward adds."""
+    each = (tokens + tower.prefix) * step.bytes
+    if step.recompute:
+        return each * (tower.blocks * tower.width + 2 * tower.saved)
+    return each * (tower.blocks + 1) * tower.saved
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU's peak in TFLOP/s (half-precision matrix units, float32) and the share that training reaches.
+
+    Args:
+        name: as people say it.
+        half: peak of fp16 or bf16.
+        single: peak of float32 without reduced precision.
+        low: share of the half peak at the slow end.
+        high: share at the fast end.
+        bf16: whether it computes in bf16.
+    """
+
+    name: str
+    half: float
+    single: float
+    low: float
+    high: float
+    bf16: bool = True
+
+
+GPUS = (
+    Gpu("V100", 125, 15.7, 0.18, 0.36, bf16=False),
+    Gpu("A100", 312, 19.5, 0.12, 0.32),
+    Gpu("H100", 989, 67, 0.09, 0.28),
+)
+"""Dense peaks of the SXM models by their vendor. The shares are for ViT-B/16 CLIP at 224 px. Published are
+223 to 231 pairs/s on each of 8 V100 and about 332 on an A100 (open_clip on LAION-400M, the whole run): 22 %
+and 13 % of the peak, or 30 % and 17 % if the blocks were recomputed. For the H100 nothing is published."""
+
+SINGLE = (0.4, 0.8)
+"""Share of the float32 peak: a guess."""
+
+
+def pairs_per_second(gpu: Gpu, flops: float, precision: str) -> tuple[float, float]:
+    """Pairs one GPU trains in a second, (slow, fast), at `flops` a pair.
+
+    Args:
+        gpu: one of `GPUS`.
+        flops: of `pair_flops`.
+        precision: fp32, bf16, fp16 or auto, as `train.precision`.
+    """
+    half = precision == "fp16" or (precision in ("auto", "bf16") and gpu.bf16)
+    peak, (low, high) = (gpu.half, (gpu.low, gpu.high)) if half else (gpu.single, SINGLE)
+    return peak * 1e12 * low / flops, peak * 1e12 * high / flops

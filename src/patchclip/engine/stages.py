@@ -1,0 +1,61 @@
+"""Stages of a run: small images and short captions first, full ones at the end, in one configuration."""
+
+from patchclip.config import StageConfig, TrainConfig
+from patchclip.contracts import Reducer
+from patchclip.data.stream import Reading
+from patchclip.data.transforms import train_transform
+from patchclip.engine.captions import caption_tokenizer
+from patchclip.errors import ConfigError
+from patchclip.models.architectures import Architecture
+
+
+def stages_of(config: TrainConfig) -> list[StageConfig]:
+    """The stages with their sizes filled in from the run's own; a run without stages is one.
+
+    Source: Li et al., "An Inverse Scaling Law for CLIP Training" (CLIPA), NeurIPS 2023, arXiv 2305.07017,
+    section 4: short sequences first, then a short tuning on full ones.
+    """
+    given = config.train.stages or [StageConfig()]
+    return [
+        StageConfig(
+            stage.until,
+            stage.image_size or config.model.image_size,
+            stage.text_tokens or config.data.text_tokens,
+        )
+        for stage in given
+    ]
+
+
+def stage_at(config: TrainConfig, progress: float) -> StageConfig:
+    """The stage that holds at `progress` in [0, 1], with its sizes filled in (null: the model's)."""
+    stages = stages_of(config)
+    return next((stage for stage in stages if progress < stage.until), stages[-1])
+
+
+def readings(
+    config: TrainConfig, architecture: Architecture, reducer: Reducer | None, total_steps: int
+) -> list[Reading]:
+    """How the training pairs are read, stage after stage.
+
+    Raises:
+        ConfigError: a stage with images larger than the model's, or with fewer pixels than one patch.
+    """
+    made, first_step = [], 0
+    for stage in stages_of(config):
+        size = stage.image_size or architecture.image_size
+        if size > architecture.image_size:
+            raise ConfigError(
+                f"train.stages: image_size={size} is larger than the model's {architecture.image_size}: "
+                f"set model.image_size={size}, earlier stages then name their smaller size"
+            )
+        transform = train_transform(
+            size,
+            config.data.augment,
+            mean=tuple(architecture.preprocess_cfg["mean"]),
+            std=tuple(architecture.preprocess_cfg["std"]),
+        )
+        made.append(
+            Reading(transform, caption_tokenizer(architecture, reducer, stage.text_tokens), first_step)
+        )
+        first_step = round(stage.until * total_steps)
+    return made
