@@ -117,6 +117,19 @@ def summary(kept: Tensor, textured: Tensor) -> dict[str, float]:
     return row
 
 
+def composites(count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels [n, 3, SIZE, SIZE], foreground share of each patch [n, l], which backgrounds are textures."""
+    rng, transform, photos = np.random.default_rng(0), eval_transform(SIZE), backgrounds()
+    pixels, areas, names = [], [], []
+    for cutout in cutouts(count):
+        name = str(rng.choice(list(photos)))
+        image, alpha = compose(cutout, photos[name], rng)
+        pixels.append(transform(image))
+        areas.append(F.avg_pool2d(alpha[None], SIZE // GRID).flatten())
+        names.append(name)
+    return torch.stack(pixels), torch.stack(areas), torch.tensor([name in TEXTURED for name in names])
+
+
 def main() -> None:
     """Composes, masks, measures."""
     parser = argparse.ArgumentParser(
@@ -124,16 +137,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
-    rng, transform, photos = np.random.default_rng(0), eval_transform(SIZE), backgrounds()
-    pixels, areas, names = [], [], []
-    for cutout in cutouts(60 if options.quick else 300):
-        name = str(rng.choice(list(photos)))
-        image, alpha = compose(cutout, photos[name], rng)
-        pixels.append(transform(image))
-        areas.append(F.avg_pool2d(alpha[None], SIZE // GRID).flatten())
-        names.append(name)
-    batch, area = torch.stack(pixels), torch.stack(areas)
-    textured = torch.tensor([name in TEXTURED for name in names])
+    batch, area, textured = composites(60 if options.quick else 300)
     table: dict[str, dict[str, float]] = {}
     for row, (name, settings) in SPECS.items():
         masker = registry.build("masking", name, mask_ratio=0.5, **settings)
@@ -141,7 +145,7 @@ def main() -> None:
         table[row] = summary(torch.stack(kept), textured)
     content = {
         "what": "share of the foreground's area kept at ratio 0.5, 224 px, 14 x 14 patches",
-        "composites": len(names),
+        "composites": len(batch),
         "foreground_share_of_area": round(area.mean().item(), 3),
         "maskers": table,
     }

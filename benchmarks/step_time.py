@@ -67,7 +67,7 @@ class Bench:
     def train(self, masker: Masker) -> tuple[float, int]:
         """One step with this masker at a progress of a half: (wall seconds, patches kept)."""
         self.count += 1
-        self.slot.masker = masker
+        self.slot = self.step.slot = attach(self.model, masker)
         self.slot.progress = 0.4 + self.count / 1000  # PGS weighs colours and tokens: its dearest stretch
         started = self.now()
         self.step(self.pixels, self.tokens, (0, self.count, 0), lambda loss: loss)
@@ -111,16 +111,19 @@ def step_macs(kept: float, image_tokens: int = 196, text_tokens: int = 77) -> fl
     return 3 * blocks(kept + 1, 768, 12) + 2 * embedding + 3 * blocks(text_tokens, 512, 12)
 
 
-def measure(bench: Bench, names: list[str], more: Callable[[int], bool]) -> dict[str, dict[str, Any]]:
+def measure(
+    bench: Bench, variants: dict[str, Masker], more: Callable[[int], bool]
+) -> dict[str, dict[str, Any]]:
     """Rounds of one step each, first one unmeasured, until `more(rounds)` says no."""
+    names = list(variants)
     times: dict[str, list[float]] = {name: [] for name in names}
     kept: dict[str, list[int]] = {name: [] for name in names}
     for name in names:
-        bench.train(VARIANTS[name])
+        bench.train(variants[name])
     rounds = 0
     while more(rounds):
         for name in names if rounds % 2 else names[::-1]:
-            seconds, patches = bench.train(VARIANTS[name])
+            seconds, patches = bench.train(variants[name])
             times[name].append(seconds)
             kept[name].append(patches)
         rounds += 1
@@ -160,13 +163,10 @@ def main() -> None:
     started = time.perf_counter()
     bench = Bench(4 if options.quick else options.batch, options.precision)
     if options.quick:
-        names = ["dense", "random 0.5", "PGS 0.5"]
-        rows = measure(
-            bench, names, lambda done: done < 2 or (done < 7 and time.perf_counter() - started < 30)
-        )
+        few = {name: VARIANTS[name] for name in ("dense", "random 0.5", "PGS 0.5")}
+        rows = measure(bench, few, lambda done: done < 2 or (done < 7 and time.perf_counter() - started < 30))
     else:
-        names = list(VARIANTS)
-        rows = measure(bench, names, lambda done: done < options.rounds)
+        rows = measure(bench, VARIANTS, lambda done: done < options.rounds)
     table = summarise(rows)
     pairs = zip(rows["PGS 0.5"]["seconds"], rows["random 0.5"]["seconds"], strict=True)
     mask_seconds = bench.select(VARIANTS["PGS 0.5"])
