@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from patchclip import cli, registry
+from patchclip import _cli_format, cli, registry
 from patchclip.config import TrainConfig
 from patchclip.errors import CheckpointError, DataError, Interrupted
 
@@ -195,12 +195,12 @@ def test_columns_are_aligned_and_wrapped(monkeypatch: pytest.MonkeyPatch) -> Non
         registry.Entry("a", "one two three four five six seven eight", "source"),
         registry.Entry("bb", "s", ""),
     ]
-    assert list(cli._columns(rows)) == [
+    assert list(_cli_format.columns(rows)) == [
         "a   one two three four five six seven eight   source",
         "bb  s",
     ]
     monkeypatch.setenv("COLUMNS", "50")
-    assert list(cli._columns(rows)) == [
+    assert list(_cli_format.columns(rows)) == [
         "a   one two three four five six seven       source",
         "    eight",
         "bb  s",

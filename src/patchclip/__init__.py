@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from patchclip.models.masked import preview
     from patchclip.models.towers import load
     from patchclip.registry import build
+    from patchclip.report.mask_sheet import mask_sheet
     from patchclip.report.run_report import write_report
 
 __version__ = "0.1.0"
@@ -33,6 +34,7 @@ _HOME = {
     "evaluate": "evaluation._runner",
     "load": "models.towers",
     "load_config": "config",
+    "mask_sheet": "report.mask_sheet",
     "open_pairs": "data.pairs",
     "preview": "models.masked",
     "save_config": "config",
@@ -53,6 +55,7 @@ __all__ = [
     "evaluate",
     "load",
     "load_config",
+    "mask_sheet",
     "open_pairs",
     "preview",
     "save_config",

@@ -1,29 +1,30 @@
 """The command line: thin verbs over the library. What loads torch is imported by the verb that needs it."""
 
 import argparse
+import dataclasses
 import json
 import logging
 import os
-import shutil
 import sys
-import textwrap
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from itertools import zip_longest
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import patchclip
 from patchclip import registry
-from patchclip._config_file import list_keys, list_recipes
-from patchclip.config import TrainConfig, load_config
+from patchclip._cli_bars import evaluation_bar, is_main_process, progress_bar
+from patchclip._cli_format import columns, mask_lines, score_lines, settings_help
+from patchclip._config_file import list_recipes
+from patchclip.config import load_config
 from patchclip.errors import ConfigError, Interrupted, PatchclipError
 
-if TYPE_CHECKING:
-    from patchclip.engine.train import StepInfo
-
-FAMILIES = {"maskers": "masking", "losses": "losses", "clippers": "stability"}
+FAMILIES = {"maskers": "masking", "losses": "losses", "clippers": "stability", "reducers": "reduction"}
 """Plural on the command line -> registry family."""
+
+MASKS_EPILOG = """A strategy takes options as NAME:key=value;key=value, for instance 'pgs:protect=0.2'.
+The foreground of NAME.jpg comes from --mask, NAME.mask.png or NAME.inst.png beside it, or its alpha channel.
+
+example: patchclip masks cat.jpg dog.jpg --strategies random,pgs --compare --output masks.png"""
 
 _INTERRUPTED = 130
 
@@ -75,10 +76,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"patchclip {patchclip.__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    train = _verb(verbs, "train", _train, "train a CLIP, evaluate it and write a report", _settings_help())
+    train = _verb(verbs, "train", _train, "train a CLIP, evaluate it and write a report", settings_help())
     train.add_argument("--config", metavar="FILE", help="a YAML file or the name of a recipe, as demo")
     train.add_argument("--resume", action="store_true", help="continue the run in the output folder, if any")
     train.add_argument("--no-report", action="store_true", help="skip report.html")
+    train.add_argument("--dry-run", action="store_true", help="print what the run would take, train nothing")
+    train.add_argument("--gpus", type=int, metavar="N", help="GPUs of a dry run (default: 8)")
     train.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="override a setting, see below")
 
     evaluate = _verb(verbs, "eval", _eval, "evaluate a model zero-shot")
@@ -90,6 +93,8 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--output", metavar="DIR", help="write one JSON file a data set")
     evaluate.add_argument("--batch-size", type=int, default=128, help="images encoded at once (default: 128)")
 
+    _add_masks(verbs)
+
     listing = _verb(verbs, "list", _list, "print what there is, with references")
     listing.add_argument("what", choices=[*FAMILIES, "models", "datasets", "recipes"])
 
@@ -99,6 +104,37 @@ def build_parser() -> argparse.ArgumentParser:
     report = _verb(verbs, "report", _report, "write report.html of a run again")
     report.add_argument("folder", type=Path, metavar="RUN", help="the run folder")
     return parser
+
+
+def _add_masks(verbs: Any) -> None:
+    """The parser of `masks`."""
+    masks = _verb(verbs, "masks", _masks, "draw what each masking strategy keeps of images", MASKS_EPILOG)
+    masks.add_argument("images", nargs="+", metavar="IMAGE", help="image files, a row for each")
+    masks.add_argument(
+        "--output", default="masks.png", metavar="FILE", help=".png, .webp or .jpg (masks.png)"
+    )
+    masks.add_argument(
+        "--strategies", default="all", metavar="A,B", help="names of maskers, or all (default)"
+    )
+    masks.add_argument("--ratio", type=float, default=0.5, help="share of patches dropped (default: 0.5)")
+    masks.add_argument("--compare", action="store_true", help="measure what is kept, too")
+    masks.add_argument(
+        "--model", help="a run folder, checkpoint, or open_clip NAME:TAG (default: pixels alone)"
+    )
+    masks.add_argument(
+        "--progress", type=float, metavar="P", help="of training, 0 to 1 (1 with a model, else 0)"
+    )
+    masks.add_argument("--seed", type=int, default=0, help="of the masks (default: 0)")
+    masks.add_argument("--text", metavar="WORDS", help="what a text-guided strategy looks for, as 'a cat'")
+    masks.add_argument(
+        "--size", type=int, metavar="PX", help="side of the crop without a model (default: 224)"
+    )
+    masks.add_argument(
+        "--patch", type=int, metavar="PX", help="side of a patch without a model (default: 16)"
+    )
+    masks.add_argument(
+        "--mask", nargs="+", default=[], metavar="FILE", help="foreground of each image, in order"
+    )
 
 
 def _verb(
@@ -118,11 +154,21 @@ def _verb(
 
 def _train(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, arguments.settings)
+    if arguments.dry_run:
+        from patchclip.engine.plan import describe, plan
+
+        found = plan(config, 8 if arguments.gpus is None else arguments.gpus)
+        _finish(arguments, dataclasses.asdict(found), *describe(found))
+        return 0
+    if arguments.gpus is not None:
+        raise ConfigError(
+            "--gpus belongs to --dry-run: torchrun --nproc-per-node says on how many GPUs to train"
+        )
     from patchclip.engine.train import train
 
-    with _progress_bar() as on_step:
+    with progress_bar() as on_step:
         result = train(config, resume=arguments.resume, on_step=on_step)
-    if not _is_main_process():
+    if not is_main_process():
         return 0
     summary: dict[str, Any] = {"run": str(result.run), "status": result.status, "step": result.step}
     scores = [json.loads(file.read_text("utf-8")) for file in sorted((result.run / "eval").glob("*.json"))]
@@ -133,7 +179,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
         summary["report"] = str(write_report(result.run))
         last = f"done: {summary['report']}"
-    _finish(arguments, summary, *_score_lines(scores), last)
+    _finish(arguments, summary, *score_lines(scores), last)
     return 0
 
 
@@ -143,7 +189,7 @@ def _eval(arguments: argparse.Namespace) -> int:
 
     chosen = arguments.datasets.split(",") if arguments.datasets else None
     encoder = load(arguments.model)
-    with _evaluation_bar() as on_progress:
+    with evaluation_bar() as on_progress:
         results = evaluate(
             encoder,
             arguments.data_root,
@@ -154,7 +200,23 @@ def _eval(arguments: argparse.Namespace) -> int:
         )
     scores = [result.to_json() for result in results]
     where = f"written to {arguments.output}" if arguments.output else "not written: --output DIR keeps them"
-    _finish(arguments, {"model": arguments.model, "results": scores}, *_score_lines(scores), f"done: {where}")
+    _finish(arguments, {"model": arguments.model, "results": scores}, *score_lines(scores), f"done: {where}")
+    return 0
+
+
+def _masks(arguments: argparse.Namespace) -> int:
+    from patchclip.report.mask_sheet import mask_sheet
+    from patchclip.report.sheet import check_output
+
+    output = check_output(arguments.output)
+    if output.resolve() in {Path(image).resolve() for image in (*arguments.images, *arguments.mask)}:
+        raise ConfigError(f"output={str(output)!r} is one of the images: it would be overwritten")
+    names = ("strategies", "ratio", "compare", "model", "progress", "seed", "text", "size", "patch")
+    settings = {name: getattr(arguments, name) for name in names}
+    sheet = mask_sheet(arguments.images, masks=tuple(arguments.mask), **settings)
+    path = sheet.save(output)
+    summary = {"output": str(path), **sheet.to_json()}
+    _finish(arguments, summary, *mask_lines(summary), f"done: {path}")
     return 0
 
 
@@ -171,7 +233,7 @@ def _list(arguments: argparse.Namespace) -> int:
         from patchclip.data.benchmarks import list_datasets
 
         entries = [registry.Entry(*row) for row in list_datasets()]
-    _finish(arguments, {arguments.what: [vars(entry) for entry in entries]}, *_columns(entries))
+    _finish(arguments, {arguments.what: [vars(entry) for entry in entries]}, *columns(entries))
     return 0
 
 
@@ -197,91 +259,6 @@ def _finish(arguments: argparse.Namespace, summary: dict[str, Any], *lines: str)
     print(json.dumps(summary) if arguments.json else "\n".join(lines))
 
 
-def _score_lines(scores: Sequence[dict[str, Any]]) -> Iterator[str]:
-    for score in scores:
-        chance = score.get("chance", {})
-        for metric, value in score["metrics"].items():
-            level = f"   chance {chance[metric]:6.1%}" if metric in chance else ""
-            yield f"{score['dataset']:<24} {metric:<28} {value:6.1%}{level}"
-
-
-def _columns(entries: Sequence[registry.Entry]) -> Iterator[str]:
-    """Name, summary and reference side by side, wrapped to the terminal."""
-    first = max((len(entry.name) for entry in entries), default=0) + 2
-    space = max(40, min(shutil.get_terminal_size((100, 24)).columns, 160) - first - 3)
-    third = min(max((len(entry.source) for entry in entries), default=0), space // 2)
-    second = min(max((len(entry.summary) for entry in entries), default=0), space - third)
-    for entry in entries:
-        left = textwrap.wrap(entry.summary, second, break_on_hyphens=False) or [""]
-        right = textwrap.wrap(entry.source, third, break_on_hyphens=False) if entry.source else []
-        for name, summary, source in zip_longest([entry.name], left, right, fillvalue=""):
-            yield f"{name:<{first}}{summary:<{second}}   {source}".rstrip()
-
-
-def _settings_help() -> str:
-    """Every configuration key with its default and one line, grouped by section."""
-    lines = ["settings (KEY=VALUE, the value is YAML; the default is in brackets):"]
-    section = None
-    for doc in list_keys(TrainConfig):
-        if doc.path.partition(".")[0] != section:
-            section = doc.path.partition(".")[0]
-            lines.append("")
-        default = json.dumps(doc.default) if not isinstance(doc.default, str) else doc.default
-        text = f"{doc.text} [{default}]"
-        first = f"  {doc.path:<26}"
-        indent = " " * len(first)
-        lines += textwrap.wrap(
-            text, 98, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False
-        )
-    return "\n".join(
-        [*lines, "", "example: patchclip train --config demo train.epochs=5 masking.name=random"]
-    )
-
-
-@contextmanager
-def _progress_bar() -> Iterator[Callable[["StepInfo"], None]]:
-    """A bar on stderr from the first step on, with loss, images/s and time left."""
-    from tqdm import tqdm
-    from tqdm.contrib.logging import logging_redirect_tqdm
-
-    style = "{desc}{percentage:3.0f}%|{bar:24}| {n_fmt}/{total_fmt}{postfix}"
-    every = 0.5 if sys.stderr.isatty() else 10.0
-    with ExitStack() as stack:
-        bars: list[tqdm] = []
-
-        def on_step(info: "StepInfo") -> None:
-            if not bars:
-                stack.enter_context(logging_redirect_tqdm())
-                silent = not _is_main_process()
-                made = tqdm(total=info.total_steps, desc="train ", bar_format=style, disable=silent)
-                made.mininterval = every
-                bars.append(stack.enter_context(made))
-            bar, left = bars[0], tqdm.format_interval(info.seconds_left)
-            text = f"loss {info.loss:.3f}, {info.images_per_s:.0f} images/s, {left} left"
-            bar.set_postfix_str(text, refresh=False)
-            bar.update(info.step - bar.n)
-
-        yield on_step
-
-
-@contextmanager
-def _evaluation_bar() -> Iterator[Callable[[str, int, int], None]]:
-    from tqdm import tqdm
-
-    with tqdm(desc="eval", unit=" images", leave=False) as bar:
-
-        def on_progress(name: str, done: int, total: int) -> None:
-            bar.set_description_str(name, refresh=False)
-            bar.total, bar.n = total, done
-            bar.refresh()
-
-        yield on_progress
-
-
 def _start_logging() -> None:
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
-    logging.getLogger("patchclip").setLevel(logging.INFO if _is_main_process() else logging.WARNING)
-
-
-def _is_main_process() -> bool:
-    return os.environ.get("RANK", "0") == "0"
+    logging.getLogger("patchclip").setLevel(logging.INFO if is_main_process() else logging.WARNING)

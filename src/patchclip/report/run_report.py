@@ -12,13 +12,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from patchclip import registry
 from patchclip.config import method
+from patchclip.contracts import Guided
 from patchclip.errors import PatchclipError
+from patchclip.evaluation.strategies import Strategy, guide_of
 from patchclip.report import _charts, _numbers
 from patchclip.report._run import RunRecord, read_run
+from patchclip.report.beside import strategy_columns
 from patchclip.report.gallery import data_uri, mask_images, retrieval_rows
 from patchclip.report.masks import mask_pictures
 
 logger = logging.getLogger(__name__)
+
+BESIDE = 4
+"""Images on which the run's strategy stands beside the others."""
 
 PACKAGES = ("patchclip", "torch", "torchvision", "open_clip_torch", "timm", "numpy", "pillow")
 CLASSIFICATION_COLUMNS = (("acc1", "top-1"), ("acc5", "top-5"), ("mean_per_class_recall", "mean per class"))
@@ -70,6 +76,7 @@ def render(record: RunRecord) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    masks, sheet = mask_sections(record)
     environment.filters |= {
         "percent": _numbers.percent,
         "count": _numbers.count,
@@ -88,32 +95,36 @@ def render(record: RunRecord) -> str:
             _table(record, _numbers.CLASSIFICATION, CLASSIFICATION_COLUMNS),
             _table(record, _numbers.RETRIEVAL, RETRIEVAL_COLUMNS),
         ],
-        masks=mask_section(record),
+        masks=masks,
+        sheet=sheet,
         retrieval=retrieval_section(record),
         skipped=_skipped(record),
         versions=versions(),
     )
 
 
-def mask_section(record: RunRecord) -> Section:
-    """Masks of eight test images by the run's masker and trained model."""
+def mask_sections(record: RunRecord) -> tuple[Section, Section]:
+    """Masks of eight test images by the run's masker and trained model; four of them by other strategies."""
     if record.config is None:
-        return Section(
-            message="There is no readable config.yaml in the run folder, so the mask is not known."
-        )
+        words = "There is no readable config.yaml in the run folder, so the mask is not known."
+        return Section(message=words), Section()
     family, name, options = method(record.config, "masking")
     if name == "none":
-        return Section(message="This run saw every patch (masking.name=none), so there is no mask to show.")
+        words = "This run saw every patch (masking.name=none), so there is no mask to show."
+        return Section(message=words), Section()
     try:
         from patchclip.models import towers
 
-        images = mask_images(record.config.eval.root)
+        images, encoder = mask_images(record.config.eval.root), towers.load(record.path)
         masker = registry.build(family, name, **options)
-        pictures = mask_pictures(towers.load(record.path), masker, images)
+        if isinstance(masker, Guided):
+            guide_of(encoder, None)(masker)
+        pictures = mask_pictures(encoder, masker, images)
+        sheet = strategy_columns(encoder, Strategy(name, masker), images[:BESIDE])
     except PatchclipError as error:
         logger.warning("the report has no masks: %s", error)
-        return Section(message=f"The masks cannot be drawn: {error}")
-    return Section([(data_uri(p.original), data_uri(p.kept), p.share) for p in pictures])
+        return Section(message=f"The masks cannot be drawn: {error}"), Section()
+    return Section([(data_uri(p.original), data_uri(p.kept), p.share) for p in pictures]), Section(sheet)
 
 
 def retrieval_section(record: RunRecord) -> Section:
