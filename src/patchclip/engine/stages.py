@@ -12,8 +12,8 @@ from patchclip.models.architectures import Architecture
 def stages_of(config: TrainConfig) -> list[StageConfig]:
     """The stages with their sizes filled in from the run's own; a run without stages is one.
 
-    Source: Li et al., "An Inverse Scaling Law for CLIP Training" (CLIPA), NeurIPS 2023, arXiv 2305.07017,
-    section 4: short sequences first, then a short tuning on full ones.
+    Source: Li et al., "An Inverse Scaling Law for CLIP Training" (CLIPA), NeurIPS 2023, arXiv 2305.07017:
+    short sequences first, then a short tuning on full ones.
     """
     given = config.train.stages or [StageConfig()]
     return [

@@ -21,7 +21,7 @@ class ResizeMask:
 
     Source: Li et al., "RECLIP: Resource-efficient CLIP by Training with Small Images", TMLR 2023,
     arXiv 2304.06028; Li et al., "An Inverse Scaling Law for CLIP Training" (CLIPA), NeurIPS 2023,
-    arXiv 2305.07017, section 3.1 (image resizing).
+    arXiv 2305.07017 (image resizing).
     Differs: the papers resize in the data loader and train sine-cosine positions of the small grid; here the
     image is shrunk on the device (bicubic) and the model keeps its learnt positions of the full grid, so that
     evaluation at full size needs no other weights. Rotary positions take the nearest place of the full grid.
