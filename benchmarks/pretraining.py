@@ -30,17 +30,19 @@ EPOCHS = {
     "random": ["masking.name=random", HALF],
     "block": ["masking.name=block", HALF],
     "resize": ["masking.name=resize", HALF],
-    "cluster": ["masking.name=cluster", HALF],
+    "cluster": ["masking.name=cluster", HALF, "masking.threshold=0.4"],
     "attentive": ["masking.name=attentive", HALF],
+    "pgs-paper": ["masking.name=pgs", HALF, "masking.contrast=0"],
+    "pgs_released": ["masking.name=pgs_released", HALF],
     "pgs": ["masking.name=pgs", HALF],
-    "pgs-released": ["masking.name=pgs_released", HALF],
 }
-"""Name -> settings of the runs that see every pair as often as dense CLIP."""
+"""Name -> settings of the runs that see every pair as often as dense CLIP.
 
-BEYOND = {
-    "pgs-tail": ["masking.name=pgs", "masking.mask_ratio=[0.75,0.25]", "masking.schedule=linear"],
-    "pgs-frequency-8": ["masking.name=pgs", HALF, "text.name=frequency", "data.text_tokens=8"],
-}
+The threshold of `cluster` is the one that masks half of these pictures (`cluster.matching_threshold`), as its
+paper finds it.
+"""
+
+BEYOND = {"pgs-frequency-8": ["masking.name=pgs", HALF, "text.name=frequency", "data.text_tokens=8"]}
 """Ideas beyond the papers, equal epochs too."""
 
 TIMED = {"dense-short": (EPOCHS["dense"], 224), "attentive-short": (EPOCHS["attentive"], 310)}

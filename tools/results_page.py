@@ -7,6 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+EPOCHS = "dense random block resize cluster attentive pgs-paper pgs_released pgs".split()
+TIMED = "dense-short attentive-short random block resize cluster pgs-paper pgs_released pgs".split()
+BEYOND = ["pgs", "pgs-frequency-8"]
+"""Runs of the study in each of its tables."""
+
 ROOT = Path(__file__).parents[1]
 PAGE, RESULTS = ROOT / "docs" / "results.md", ROOT / "benchmarks" / "results"
 
@@ -37,16 +42,46 @@ def step_time(content: dict[str, Any]) -> str:
     return table(header, rows)
 
 
-def pretraining(content: dict[str, Any]) -> str:
-    """The table of equal epochs: mean and standard deviation over seeds."""
+def pretraining(content: dict[str, Any], names: list[str]) -> str:
+    """The rows `names` of the study: mean and standard deviation over seeds."""
     columns = list(next(iter(content["table"].values())))
     rows = [
         [name, *(f"{row[column]['mean']:.2f} ± {row[column]['std']:.2f}" for column in columns)]
-        for name, row in content["table"].items()
+        for name, row in ((name, content["table"][name]) for name in names if name in content["table"])
     ]
     chance = content["chance"]
     guess = ["guessing", *(f"{chance[column]:.2f}" if column in chance else "" for column in columns)]
     return table(["method", *columns], [*rows, guess])
+
+
+def masking(content: dict[str, Any]) -> str:
+    """The table of what each mask costs."""
+    rows = [
+        [
+            "dense" if name == "none" else name,
+            str(row["kept"]),
+            f"{row['mask_ms']:.1f}" if "mask_ms" in row else "",
+            f"{100 * row['mask_share']:.2f} %" if "mask_share" in row else "",
+            f"{row['over_dense_cpu']:.3f}",
+            f"{row['over_dense_wall']:.3f}",
+            f"{row['flop_limit']:.3f}",
+            f"{row['saved_over_dense']:.2f}",
+        ]
+        for name, row in content["variants"].items()
+    ]
+    header = ["mask", "patches", "selection, ms", "of its step", "step over dense (processor)", "(wall)"]
+    return table([*header, "FLOP limit", "kept for backward"], rows)
+
+
+def inference(content: dict[str, Any]) -> str:
+    """The table of masks at inference: top-1 and relative time for each strategy and ratio."""
+    ratios = list(dict.fromkeys(row.split()[1] for row in content["table"] if " " in row))
+    names = list(dict.fromkeys(row.split()[0] for row in content["table"] if " " in row))
+    rows = []
+    for name in names:
+        cells = [content["table"][f"{name} {ratio}"] for ratio in ratios]
+        rows.append([name, *(f"{c['top-1']:.1f} ± {c['std']:.1f} at {c['time']:.2f}" for c in cells)])
+    return table(["strategy", *(f"{ratio} dropped" for ratio in ratios)], rows)
 
 
 def foreground(content: dict[str, Any]) -> str:
@@ -69,7 +104,7 @@ def render() -> str:
     """The page."""
     figures = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in RESULTS.glob("*.json")}
     text = (Path(__file__).parent / "results_page.md").read_text(encoding="utf-8")
-    steps, study = figures["step_time"], figures["pretraining"]
+    steps, study, masks = figures["step_time"], figures["pretraining"], figures["masking"]
     values = {
         "step_time": step_time(steps),
         "step_machine": f"{steps['cores']} cores, {steps['threads']} threads, torch {steps['torch']}, "
@@ -77,7 +112,16 @@ def render() -> str:
         "pgs_over_random": f"{steps['pgs_over_random']:.3f}",
         "mask_ms": f"{steps['mask_alone_ms']:.0f}",
         "mask_share": f"{100 * steps['mask_share']:.1f}",
-        "pretraining": pretraining(study),
+        "pretraining": pretraining(study, EPOCHS),
+        "equal_time": pretraining(study, TIMED),
+        "beyond": pretraining(study, BEYOND),
+        "masking": masking(masks),
+        "mask_machine": f"{masks['cores']} cores, {masks['threads']} threads, torch {masks['torch']}, "
+        f"{masks['rounds']} rounds",
+        "released_pgs_over_pgs": f"{masks['released_pgs_over_pgs']:.3f}",
+        "pgs_over_flip": f"{masks['pgs_over_open_clip_flip']:.3f}",
+        "inference": inference(figures["inference"]),
+        "inference_dense": f"{figures['inference']['table']['dense']['top-1']:.1f}",
         "epochs": str(study["epochs"]),
         "seeds": str(study["seeds"]),
         "foreground": foreground(figures["foreground"]),

@@ -31,6 +31,10 @@ def _pairs(value: Any) -> bool:
     return bool(items) and all(isinstance(item, str) and item for item in items)
 
 
+def _rising_shares(value: Any) -> bool:
+    return len(value) == 2 and 0 < value[0] <= value[1] <= 1
+
+
 def _character(value: Any) -> bool:
     return value is None or (len(value) == 1 and value not in '\r\n"')
 
@@ -62,6 +66,8 @@ _RULES: tuple[_Rule, ...] = (
     ("train.precision", *_choice("auto", "fp32", "bf16", "fp16")),
     ("train.seed", *_range(0, 2**63 - 1)),
     ("train.unmasked_share", *_decay()),
+    ("train.views", *_range(1)),
+    ("train.view_scale", _rising_shares, "must be two shares of the area, [smallest, largest], in (0, 1]"),
     ("train.ema", *_decay()),
     ("train.log_every", *_range(1)),
     ("train.device", bool, "must not be empty"),

@@ -90,6 +90,11 @@ class LoopConfig:
     seed: int = _key(0, "seed of the weights, the data order, the captions and the masks")
     unmasked_share: float = _key(0.0, "last share of the steps trained without a mask")
     stages: list[StageConfig] = _key(list, "stretches [{until, image_size, text_tokens}, ...] of training")
+    views: int = _key(1, "random crops of each image that a step trains on; 1: the image itself")
+    view_scale: list[float] = field(
+        default_factory=lambda: [0.5, 1.0],
+        metadata={"text": "smallest and largest share of the image's area that a view shows"},
+    )
     ema: float = _key(0.0, "decay of averaged weights; 0 is off")
     grad_checkpointing: bool = _key(False, "recompute activations to save memory")
     compile: bool = _key(False, "compile the blocks of both towers (torch.compile, one graph a length)")

@@ -26,6 +26,12 @@ from tests.engine._tiny import architecture, tiny
 
 CPU = torch.device("cpu")
 BATCH = 8
+VIEWS = {
+    "masking": {"name": "attentive"},
+    "loss": {"name": "attentive", "hidden": 16},
+    "train": {"max_steps": 4, "micro_batch": 4, "views": 2},
+}
+"""Two views under a teacher, with heads in the loss: what has state or randomness beside the model."""
 
 
 def replicated(net: Towers) -> nn.Module:
@@ -101,20 +107,21 @@ def whole(gradient: Tensor | None) -> Tensor | None:
 
 
 def main(out: Path, pairs: Path) -> None:
+    """All in one group: a rank that joins the next one early may still reach the store of the last."""
     torch.set_num_threads(1)
+    loop = {"max_steps": 4, "micro_batch": 4}
+    config = tiny(pairs, out / "run", masking={"name": "random"}, train=loop)
     with joined(CPU) as world:
         results = {case: one_step(case, world) for case in CASES}
         flags = [(world.rank == 1, world.rank == 0), (False, True)]
         seen = [any_rank(flag, world, CPU) for pair in flags for flag in pair]
         torch.save({"steps": results, "any_rank": seen}, out / f"rank-{world.rank}.pt")
+        result = train(config)
+        torch.save({"status": result.status, "step": result.step}, out / f"result-{world.rank}.pt")
+        assert train(config, resume=True).status == "done"
+        train(tiny(pairs, out / "views", **VIEWS))
         wait(world)
     assert not dist.is_initialized()
-    loop = {"max_steps": 4, "micro_batch": 4}
-    masking = {"name": "random"}
-    result = train(tiny(pairs, out / "run", masking=masking, train=loop))
-    torch.save({"status": result.status, "step": result.step}, out / f"result-{world.rank}.pt")
-    again = train(tiny(pairs, out / "run", masking=masking, train=loop), resume=True)
-    assert again.status == "done"
 
 
 if __name__ == "__main__":

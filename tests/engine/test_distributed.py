@@ -16,7 +16,7 @@ from patchclip.engine.step import Towers
 from patchclip.engine.tracking import read_metrics
 from patchclip.engine.train import train
 from tests.engine._tiny import tiny
-from tests.engine._two_ranks import CASES, CPU, global_batch, masked_model
+from tests.engine._two_ranks import CASES, CPU, VIEWS, global_batch, masked_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -94,8 +94,19 @@ def test_two_ranks_train_as_one_process_does(out: Path, pairs: Path, tmp_path: P
     assert results == [{"status": "done", "step": 4}] * 2
 
 
+def test_two_ranks_train_views_under_a_teacher_as_one_process_does(
+    out: Path, pairs: Path, tmp_path: Path
+) -> None:
+    alone = train(tiny(pairs, tmp_path / "alone", **VIEWS))
+    both, one = (
+        [line for line in read_metrics(run) if line["kind"] == "train"] for run in (out / "views", alone.run)
+    )
+    for key in ("loss", "loss/contrastive", "loss/simclr", "loss/byol", "grad_norm", "mask_ratio"):
+        assert [line[key] for line in both] == pytest.approx([line[key] for line in one], rel=1e-3), key
+
+
 def test_two_ranks_leave_one_run_folder(out: Path) -> None:
-    assert {path.name for path in out.iterdir() if path.is_dir()} == {"run"}
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {"run", "views"}
     run = out / "run"
     assert sorted(path.name for path in run.iterdir()) == [
         "checkpoints",

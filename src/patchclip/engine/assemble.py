@@ -22,6 +22,8 @@ from patchclip.engine.distributed import GatheredLoss, World
 from patchclip.engine.optim import adamw
 from patchclip.engine.stages import readings
 from patchclip.engine.step import ContrastiveStep, Towers
+from patchclip.engine.teacher import Teacher, build_teacher
+from patchclip.engine.views import ViewLoss, build_views, with_heads
 from patchclip.errors import ConfigError
 from patchclip.models.architectures import Architecture, create
 from patchclip.models.blocks import compile_blocks
@@ -39,6 +41,7 @@ class Parts:
     source: PairSource
     stream: PairStream
     slot: MaskSlot | None
+    teacher: Teacher | None
     loss: nn.Module
     gradients: ContrastiveStep
     optimizer: torch.optim.Optimizer
@@ -69,7 +72,7 @@ class Parts:
     def update(self) -> ClipStats:
         """Clips, steps, averages: an update whose gradients are not finite is skipped on the device."""
         self.scaler.unscale_(self.optimizer)
-        stats = self.clipper(self.model.named_parameters())
+        stats = self.clipper((*self.model.named_parameters(), *self.loss.named_parameters("loss")))
         bad = (~torch.isfinite(stats.norm)).float()
         if not self.scaler.is_enabled():
             self.optimizer.found_inf = bad  # type: ignore[attr-defined]
@@ -80,6 +83,8 @@ class Parts:
             self.model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
         if self.ema is not None:
             self.ema.update_parameters(self.model)
+        if self.teacher is not None and self.slot is not None:
+            self.teacher.follow(self.model, self.slot.progress)
         self.bad_in_a_row = (self.bad_in_a_row + bad) * bad
         self.bad_in_all = self.bad_in_all + bad
         return stats
@@ -105,32 +110,37 @@ def assemble(config: TrainConfig, world: World, device: torch.device) -> Parts:
     if config.train.grad_checkpointing:
         model.set_grad_checkpointing(True)
     slot = build_slot(config, model)
+    teacher = build_teacher(slot, model)
+    loss = with_heads(loss, architecture.model_cfg["embed_dim"], device)
     if config.train.compile:
         compile_blocks(model)
     source = open_source(config)
     stream = open_stream(config, source, architecture, world)
-    net: nn.Module = Towers(model)
+    views = build_views(config.train, loss, slot, teacher)
+    net: nn.Module = Towers(model, views)
     if world.size > 1:
         net = DistributedDataParallel(net, device_ids=[device.index] if device.type == "cuda" else None)
     gradients = ContrastiveStep(
         net,
-        GatheredLoss(loss, world),
+        GatheredLoss(loss if views is None else ViewLoss(loss, views.count), world),
         slot,
         per_rank_micro_batch(config, world),
         autocast(config, device),
         kernels(config, device),
         world.size,
+        teacher,
+        views,
     )
     optim = config.optim
-    optimizer = adamw(model, optim.lr, (optim.beta1, optim.beta2), optim.eps, optim.weight_decay)
+    learnt = nn.ModuleDict({"model": model, "loss": loss})  # some losses have heads
+    optimizer = adamw(learnt, optim.lr, (optim.beta1, optim.beta2), optim.eps, optim.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=config.train.precision == "fp16")
     clipper = build_method(config, "stability")
     decay = config.train.ema
     ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
     total = total_steps(config, len(source))
-    return Parts(
-        architecture, source, stream, slot, loss, gradients, optimizer, scaler, clipper, ema, device, total
-    )
+    training = (loss, gradients, optimizer, scaler, clipper, ema)
+    return Parts(architecture, source, stream, slot, teacher, *training, device, total)
 
 
 def build_method(config: TrainConfig, section: str) -> Any:

@@ -144,6 +144,8 @@ def save_state(parts: Parts, config: TrainConfig, world: World, done: Done) -> N
         "scaler": parts.scaler.state_dict(),
         "clipper": parts.clipper.state_dict(),
         "stream": stream,
+        "loss": parts.loss.state_dict(),
+        "teacher": None if parts.teacher is None else parts.teacher.state_dict(),
         "bad_in_a_row": parts.bad_in_a_row,
         "bad_in_all": parts.bad_in_all,
         "averaged": 0 if parts.ema is None else int(parts.ema.n_averaged.item()),
@@ -173,6 +175,9 @@ def restore(parts: Parts, config: TrainConfig, world: World) -> Done:
     parts.scaler.load_state_dict(state["scaler"])
     parts.clipper.load_state_dict(state["clipper"])
     parts.stream.load_state_dict(state["stream"])
+    parts.loss.load_state_dict(state.get("loss", {}))
+    if parts.teacher is not None:
+        parts.teacher.load_state_dict(state["teacher"])
     parts.bad_in_a_row, parts.bad_in_all = state["bad_in_a_row"], state["bad_in_all"]
     if parts.ema is not None and ema is not None:
         parts.ema.module.load_state_dict(ema)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
+from patchclip.engine.teacher import Teacher
+from patchclip.engine.views import Views
 from patchclip.models.masked import MaskSlot, hash_seed
 from patchclip.models.text import encode_text
 
@@ -22,13 +24,19 @@ class Towers(nn.Module):
 
     model: Any
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, views: Views | None = None) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.views = model, views
 
     def forward(self, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Unit-length image and text embeddings [b, e] in float32, exp(logit_scale), logit_bias."""
-        image = F.normalize(self.model.encode_image(pixels).float(), dim=-1)
+        """Unit-length image and text embeddings [b, e] in float32, exp(logit_scale), logit_bias.
+
+        With views the image embeddings are [b, n, e], see `Views.embed`.
+        """
+        if self.views is None:
+            image = F.normalize(self.model.encode_image(pixels).float(), dim=-1)
+        else:
+            image = self.views.embed(self.model, pixels)
         text = F.normalize(encode_text(self.model, tokens).float(), dim=-1)
         return image, text, self.model.logit_scale.exp(), getattr(self.model, "logit_bias", None)
 
@@ -71,6 +79,8 @@ class ContrastiveStep:
         kernels: makes the context that chooses attention kernels, for the whole step: activations that
             `train.grad_checkpointing` recomputes in the backward must come from the same kernel.
         ranks: processes that share the batch; a mask follows its sample, not the process that draws it.
+        teacher: of a guided masker; it sees each batch before the model does.
+        views: those that `net` cuts.
     """
 
     net: nn.Module
@@ -80,6 +90,8 @@ class ContrastiveStep:
     autocast: Callable[[], contextlib.AbstractContextManager[object]]
     kernels: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
     ranks: int = 1
+    teacher: Teacher | None = None
+    views: Views | None = None
 
     def __call__(
         self, pixels: Tensor, tokens: Tensor, seed: tuple[int, ...], scale: Scale
@@ -103,14 +115,18 @@ class ContrastiveStep:
         return {name: value.detach() for name, value in terms.items()}
 
     def embed(
-        self, part: Part, seed: tuple[int, ...], replay: Tensor | None = None
+        self, part: Part, seed: tuple[int, ...], replay: Any = None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """One forward with the randomness of `seed` and, if given, the patches of an earlier pass."""
         torch.manual_seed(hash_seed((*seed, part.number)))
-        if self.slot is not None:
-            run, step, rank = seed
-            self.slot.seed, self.slot.replay = (run, step), replay
-            self.slot.rows = (rank * part.whole + part.first, self.ranks * part.whole)
+        run, step, rank = seed
+        rows = (rank * part.whole + part.first, self.ranks * part.whole)
+        if self.teacher is not None:
+            self.teacher.see(part.pixels, part.tokens)
+        if self.views is not None:
+            self.views.aim((run, step), rows, replay)
+        elif self.slot is not None:
+            self.slot.seed, self.slot.replay, self.slot.rows = (run, step), replay, rows
         out: tuple[Tensor, Tensor, Tensor, Tensor | None] = self.net(part.pixels, part.tokens)
         return out
 
@@ -131,11 +147,12 @@ class ContrastiveStep:
         size = self.micro_batch or len(pixels)
         parts = split(pixels, tokens, size)
         embedded: list[tuple[Tensor, Tensor, Tensor, Tensor | None]] = []
-        keeps: list[Tensor | None] = []
+        keeps: list[Any] = []
+        masked = self.views or self.slot
         for part in parts:
             with torch.no_grad(), self.autocast():
                 embedded.append(self.embed(part, seed))
-            keeps.append(None if self.slot is None else self.slot.keep)
+            keeps.append(None if masked is None else masked.keep)
         image = torch.cat([e[0] for e in embedded]).requires_grad_()
         text = torch.cat([e[1] for e in embedded]).requires_grad_()
         logits = [None if v is None else v.detach().requires_grad_() for v in embedded[0][2:]]

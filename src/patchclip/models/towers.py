@@ -124,18 +124,28 @@ class ClipEncoder:
 
 def project_patches(visual: Any, pixels: Tensor) -> Tensor:
     """Patch tokens [b, l, e] of open_clip's own ViT or a timm ViT, pooled one by one and projected."""
+    return patches_and_pooled(visual, pixels)[0]
+
+
+def patches_and_pooled(visual: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """What `project_patches` gives, and the image embedding [b, e] (not normalised) of the same forward."""
     trunk = getattr(visual, "trunk", None)
     if trunk is not None and hasattr(trunk, "num_prefix_tokens"):
         prefix = int(trunk.num_prefix_tokens)
-        tokens = trunk.forward_features(pixels)[:, prefix:]
+        everything = trunk.forward_features(pixels)
+        tokens = everything[:, prefix:]
         pooled = visual.head(trunk.forward_head(alone(tokens, prefix + 1)))
+        whole = visual.head(trunk.forward_head(everything))
     elif hasattr(visual, "_embeds"):
-        tokens = visual.transformer(visual._embeds(pixels))[:, 1:]
+        everything = visual.transformer(visual._embeds(pixels))
+        tokens = everything[:, 1:]
         pooled = visual._pool(alone(tokens, 2))[0].flatten(1)
-        pooled = pooled if visual.proj is None else pooled @ visual.proj
+        whole = visual._pool(everything)[0].flatten(1)
+        if visual.proj is not None:
+            pooled, whole = pooled @ visual.proj, whole @ visual.proj
     else:
         raise TowerError(f"{type(trunk or visual).__name__} has no patch tokens: use a ViT tower")
-    return pooled.unflatten(0, tokens.shape[:2])
+    return pooled.unflatten(0, tokens.shape[:2]), whole
 
 
 def alone(tokens: Tensor, length: int) -> Tensor:
