@@ -32,9 +32,9 @@ EPOCHS = {
     "resize": ["masking.name=resize", HALF],
     "cluster": ["masking.name=cluster", HALF, "masking.threshold=0.4"],
     "attentive": ["masking.name=attentive", HALF],
-    "pgs-paper": ["masking.name=pgs", HALF, "masking.contrast=0"],
     "pgs_released": ["masking.name=pgs_released", HALF],
     "pgs": ["masking.name=pgs", HALF],
+    "pgs-contrast": ["masking.name=pgs", HALF, "masking.contrast=1"],
 }
 """Name -> settings of the runs that see every pair as often as dense CLIP.
 
@@ -42,11 +42,15 @@ The threshold of `cluster` is the one that masks half of these pictures (`cluste
 paper finds it.
 """
 
-BEYOND = {"pgs-frequency-8": ["masking.name=pgs", HALF, "text.name=frequency", "data.text_tokens=8"]}
-"""Ideas beyond the papers, equal epochs too."""
+PGS = EPOCHS["pgs"]
+BEYOND = {
+    "pgs-tail": [*PGS, "train.unmasked_share=0.1"],
+    "pgs-frequency-8": [*PGS, "text.name=frequency", "data.text_tokens=8"],
+}
+"""Beyond the papers, equal epochs too: the last tenth without a mask; captions of 8 tokens, by frequency."""
 
-TIMED = {"dense-short": (EPOCHS["dense"], 224), "attentive-short": (EPOCHS["attentive"], 310)}
-"""Name -> settings and steps of the runs that take the time of `random`; the other masks take it anyway."""
+TIMED = {"dense-short": (EPOCHS["dense"], 224)}
+"""Name -> settings and steps of the runs that take the time of `random`; most other masks take it anyway."""
 
 
 def one_run(folder: Path, overrides: list[str]) -> None:

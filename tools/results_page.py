@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-EPOCHS = "dense random block resize cluster attentive pgs-paper pgs_released pgs".split()
-TIMED = "dense-short attentive-short random block resize cluster pgs-paper pgs_released pgs".split()
-BEYOND = ["pgs", "pgs-frequency-8"]
+EPOCHS = ["dense", "random", "block", "resize", "cluster", "attentive", "pgs_released", "pgs", "pgs-contrast"]
+TIMED = ["dense-short", *(name for name in EPOCHS if name not in ("dense", "attentive"))]
+BEYOND = ["pgs", "pgs-contrast", "pgs-tail", "pgs-frequency-8"]
 """Runs of the study in each of its tables."""
 
 ROOT = Path(__file__).parents[1]

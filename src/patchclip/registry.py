@@ -28,7 +28,12 @@ FAMILIES: dict[str, str] = {
 }
 """Family -> the package that holds its methods. A new family is one line here."""
 
-_PLURAL = {"masking": "maskers", "losses": "losses", "stability": "gradient clippers", "reduction": "reducers"}
+_PLURAL = {
+    "masking": "maskers",
+    "losses": "losses",
+    "stability": "gradient clippers",
+    "reduction": "reducers",
+}
 
 
 @dataclass(frozen=True)

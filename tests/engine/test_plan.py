@@ -84,6 +84,13 @@ def test_a_teacher_costs_its_forward() -> None:
     forward = (147456 + 5308416) * 4 + 5308416 + 2 * 12 * 192 * 5**2  # 4 of 16 patches and a class token
     assert teacher.flops_per_pair - random.flops_per_pair == 2 * forward
     assert teacher.memory["copies"] > random.memory["copies"]
+    both = [planned(f"masking.name={name}", "train.views=2") for name in ("attentive", "random")]
+    assert both[0].flops_per_pair - both[1].flops_per_pair == 2 * forward  # it looks once, whatever the views
+
+
+def test_stages_that_cannot_be_trained_are_not_planned() -> None:
+    with pytest.raises(ConfigError, match="not a whole number of patches"):
+        planned("train.stages=[{until: 0.5, image_size: 12}, {until: 1.0}]")
 
 
 def test_the_unmasked_end_is_a_stretch_of_its_own() -> None:

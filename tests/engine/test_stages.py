@@ -115,6 +115,16 @@ def test_a_run_resumed_in_a_later_stage_is_the_unbroken_one(pairs: Path, tmp_pat
     assert losses[0] == losses[1]
 
 
+@pytest.mark.parametrize("size, cure", [(12, "use 16"), (3, "use 8"), (20, "use 16")])
+def test_a_stage_of_broken_patches_is_refused(size: int, cure: str, pairs: Path, tmp_path: Path) -> None:
+    stages = [{"until": 0.5, "image_size": size}, {"until": 1.0}]
+    config = tiny(pairs, tmp_path / "run", masking={"name": "none"}, train={"max_steps": 2, "stages": stages})
+    with pytest.raises(
+        ConfigError, match=f"image_size={size} is not a whole number of patches of 8 px: {cure}"
+    ):
+        train(config)
+
+
 def test_a_stage_larger_than_the_model_is_refused(pairs: Path, tmp_path: Path) -> None:
     stages = [{"until": 0.5, "image_size": 64}, {"until": 1.0}]
     config = tiny(pairs, tmp_path / "run", masking={"name": "none"}, train={"max_steps": 2, "stages": stages})

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from patchclip.config import LoopConfig
+from patchclip.config import LoopConfig, load_config
 from patchclip.engine.distributed import GatheredLoss, World
+from patchclip.engine.preflight import check_methods
 from patchclip.engine.step import ContrastiveStep, Towers
 from patchclip.engine.teacher import Teacher, build_teacher
 from patchclip.engine.train import train
@@ -156,8 +157,17 @@ def test_micro_batches_have_the_gradient_of_the_whole_batch(masker: AttentiveMas
 
 def test_one_view_is_the_image_itself() -> None:
     assert build_views(LoopConfig(), ClipLoss(), None, None) is None
+
+
+def test_a_loss_between_views_needs_two() -> None:
     with pytest.raises(ConfigError, match=r"train\.views=2"):
-        build_views(LoopConfig(), AttentiveLoss(), None, None)
+        check_methods(load_config(None, ["loss.name=attentive"]))
+    check_methods(load_config(None, ["loss.name=attentive", "train.views=2"]))
+
+
+def test_micro_batches_are_refused_where_images_mix() -> None:
+    with pytest.raises(ConfigError, match=r"mixes the images.*unset train\.micro_batch"):
+        check_methods(load_config(None, ["masking.name=pgs-released", "train.micro_batch=64"]))
 
 
 def test_the_target_is_the_teachers_embedding_of_the_whole_image() -> None:

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from patchclip.errors import ConfigError
 from patchclip.masking._edges import (
     DETECTORS,
     LUMA,
@@ -113,7 +114,7 @@ def test_the_grid_of_square_patches(h: int, w: int, patches: int, grid: tuple[in
     "h, w, patches", [(32, 32, 15), (33, 32, 16), (32, 34, 16), (4, 4, 100), (32, 32, 8), (16, 16, 257)]
 )
 def test_patches_that_do_not_tile_the_image_are_refused(h: int, w: int, patches: int) -> None:
-    with pytest.raises(ValueError, match=f"{patches} square patches cannot tile {h} x {w}"):
+    with pytest.raises(ConfigError, match=f"{patches} square patches cannot tile {h} x {w}"):
         patch_grid(torch.zeros(1, 3, h, w), patches)
 
 

@@ -56,6 +56,8 @@ def reference(masker: PGSMask, pixels: Tensor, features: Tensor, progress: float
             sums = [sum(k * x for k, x in zip(row, scale, strict=True)) for row in kernel]
             scale = [math.sqrt(x / y) for x, y in zip(scale, sums, strict=True)]
         plan = [[scale[i] * kernel[i][j] * scale[j] for j in range(n)] for i in range(n)]
+    else:
+        plan = [[(1 + s) / (2 * n) for s in row] for row in plan]  # as large as rows of a balanced plan
     mask, start = list(seeds), len(seeds)
     for step in range(1, masker.growth_steps + 1):
         size = start + (drop - start) * step // masker.growth_steps
@@ -72,7 +74,7 @@ def reference(masker: PGSMask, pixels: Tensor, features: Tensor, progress: float
     "options",
     [
         {},
-        {"contrast": 0.0},
+        {"contrast": 1.0},
         {"edges": "scharr"},
         {"edges": "laplacian", "contrast": 0.3},
         {"edges": "none"},
@@ -99,7 +101,7 @@ def pick_with(masker: PGSMask, pixels: Tensor, features: Tensor, progress: float
 
 
 @pytest.mark.parametrize(
-    "option", [{"edges": "none"}, {"transport": False}, {"growth_steps": 1}, {"contrast": 0.0}]
+    "option", [{"edges": "none"}, {"transport": False}, {"growth_steps": 1}, {"contrast": 1.0}]
 )
 def test_each_ablation_changes_the_mask(option: dict[str, Any]) -> None:
     pixels = noise(4, 56)

@@ -69,7 +69,7 @@ def test_one_graph_a_length_whatever_the_batch_draws(kind: str) -> None:
         assert slot.keep is not None
         lengths.add(slot.keep.shape[1])
     assert len(lengths) == 5
-    assert counter.frame_count <= len(lengths) * len(find_blocks(model.visual))
+    assert counter.frame_count <= len(lengths), "blocks of a kind share their graphs"
     before = counter.frame_count
     for step in range(20):
         slot.progress, slot.seed = step / 20, (step, 1)

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from open_clip.model import resize_pos_embed
 from torch import Tensor, nn
 
+from patchclip import registry
 from patchclip.errors import TowerError
 from patchclip.masking.none import NoMask
 from patchclip.masking.random import RandomMask
@@ -165,9 +166,19 @@ def test_encoding_with_a_mask_equals_training_with_it(kind: str) -> None:
     assert slot_of(found.model) is None
     torch.testing.assert_close(found.encode_image(pixels), plain, atol=1e-6, rtol=0)
     slot = attach(found.model, RandomMask(0.5))
-    slot.seed, slot.progress, slot.always = (3,), 1.0, True
+    slot.seed, slot.progress, slot.always, slot.shared = (3,), 1.0, True, True
     expected = F.normalize(embed(found.model, pixels), dim=-1)
     torch.testing.assert_close(part, expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["random", "grid", "pgs", "cluster"])
+def test_an_embedding_does_not_depend_on_its_place_in_the_batch(name: str) -> None:
+    found = encoder()
+    one, two = pictures(found.architecture, 2)
+    masker = registry.build("masking", name, mask_ratio=0.5)
+    together = found.encode_image(torch.stack([two, one, one]), masking=masker, seed=1)
+    alone = found.encode_image(one[None], masking=masker, seed=1)
+    torch.testing.assert_close(together[1:], alone.expand(2, -1), atol=1e-5, rtol=1e-5)
 
 
 def test_masked_leaves_an_earlier_slot_as_it_was() -> None:

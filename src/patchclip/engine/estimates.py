@@ -17,7 +17,6 @@ class Inputs:
         words: text tokens.
         views: crops of the image that pass the tower.
         guide: patches that the masker's teacher sees, 0 without one.
-        guides: images a pair that the teacher sees.
     """
 
     patches: float
@@ -25,7 +24,6 @@ class Inputs:
     words: float
     views: int = 1
     guide: float = 0
-    guides: int = 1
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def pair_flops(model: Outline, inputs: Inputs, step: Step) -> float:
         macs += stem + blocks + heads
     if inputs.guide:
         seen = inputs.guide + image.prefix
-        macs += inputs.guides * (image.stem * inputs.guide + image.blocks_macs(seen))
+        macs += image.stem * inputs.guide + image.blocks_macs(seen)
     logits = inputs.views * 3 * step.batch * model.width * step.ranks  # every rank computes the whole loss
     return 2 * (macs + logits)
 

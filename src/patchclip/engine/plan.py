@@ -8,6 +8,7 @@ from patchclip.data._paths import is_url
 from patchclip.engine.assemble import open_source, total_steps
 from patchclip.engine.estimates import GPUS, Step, pair_flops, pairs_per_second, step_memory
 from patchclip.engine.preflight import check_methods
+from patchclip.engine.stages import check_stages
 from patchclip.engine.stretches import Stretch, dense_inputs, walk
 from patchclip.errors import ConfigError, DataError
 from patchclip.models.cost import Outline, outline
@@ -70,6 +71,7 @@ def plan(config: TrainConfig, gpus: int = 8) -> Plan:
     loop, optim = config.train, config.optim
     pairs, pairs_from = count_pairs(config)
     model = read_model(config)
+    check_stages(config, model.image_size, model.image.patch)
     steps = total_steps(config, pairs)
     step = read_step(config, gpus)
     stretches, mean, largest = walk(config, model, steps, step)

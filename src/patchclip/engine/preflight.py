@@ -10,6 +10,7 @@ import torch
 from patchclip.config import METHODS, EvalConfig, TrainConfig
 from patchclip.contracts import Batch
 from patchclip.engine.assemble import Parts, build_method
+from patchclip.errors import ConfigError
 from patchclip.evaluation._runner import open_benchmarks
 
 log = logging.getLogger(__name__)
@@ -40,10 +41,16 @@ def check_methods(config: TrainConfig) -> None:
     """Builds every method once, so that a value out of range is named before a folder is made.
 
     Raises:
-        ConfigError: an option that its method refuses.
+        ConfigError: an option that its method refuses, or methods that do not go with the loop's settings.
     """
-    for section in METHODS:
-        build_method(config, section)
+    built = {section: build_method(config, section) for section in METHODS}
+    if config.train.views == 1 and hasattr(built["loss"], "between"):
+        raise ConfigError("train.views=1, but this loss compares views of an image: set train.views=2")
+    if config.train.micro_batch is not None and hasattr(built["masking"], "last_bias"):
+        raise ConfigError(
+            f"masking.name={config.masking['name']} mixes the images of a batch by its attention bias, so "
+            "micro-batches would be another loss: unset train.micro_batch"
+        )
 
 
 def check_sets(chosen: EvalConfig) -> None:
@@ -56,7 +63,7 @@ def check_sets(chosen: EvalConfig) -> None:
 
 
 def inspect(
-    parts: Parts, read: Callable[[], Batch], contrastive_batch: int, steps: int
+    parts: Parts, read: Callable[[], Batch], contrastive_batch: int, steps: int, warm: bool = False
 ) -> tuple[Preflight, Batch]:
     """Reads one batch, runs one forward and backward on it without an update, and logs what to expect.
 
@@ -65,16 +72,19 @@ def inspect(
         read: gives the first batch.
         contrastive_batch: pairs that compete in the loss, over all ranks.
         steps: optimiser steps still to do.
+        warm: run the step once before it is timed.
 
     Returns:
         The figures, and the batch, which is trained on next.
     """
     started = time.perf_counter()
     batch = read()
-    loaded = time.perf_counter()
+    load_seconds = time.perf_counter() - started
+    if warm:
+        rehearse(parts, batch)
+    started = time.perf_counter()
     rehearse(parts, batch)
-    trained = time.perf_counter()
-    load_seconds, train_seconds = loaded - started, trained - loaded
+    train_seconds = time.perf_counter() - started
     together = max if parts.stream.workers else sum  # workers load while the model trains
     seconds = steps * together((load_seconds, train_seconds))
     figures = Preflight(

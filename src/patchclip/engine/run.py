@@ -189,6 +189,6 @@ def restore(parts: Parts, config: TrainConfig, world: World) -> Done:
 def warn_of_changes(state: dict[str, Any], ranks: int, precision: str) -> None:
     """Says when a machine makes the losses differ from those of an unbroken run."""
     if state["ranks"] != ranks:
-        log.warning("now %d ranks, %d before: same order of samples, other masks", ranks, state["ranks"])
+        log.warning("now %d ranks, %d before: same samples and masks, other dropout", ranks, state["ranks"])
     if state["precision"] != precision:
         log.warning("now computing in %s, in %s before", precision, state["precision"])

@@ -7,6 +7,7 @@ from patchclip.data.transforms import train_transform
 from patchclip.engine.captions import caption_tokenizer
 from patchclip.errors import ConfigError
 from patchclip.models.architectures import Architecture
+from patchclip.models.masked import slot_of
 
 
 def stages_of(config: TrainConfig) -> list[StageConfig]:
@@ -32,22 +33,45 @@ def stage_at(config: TrainConfig, progress: float) -> StageConfig:
     return next((stage for stage in stages if progress < stage.until), stages[-1])
 
 
+def check_stages(config: TrainConfig, image_size: int, patch: int | None) -> None:
+    """Holds the sizes of the stages against the model's.
+
+    Args:
+        config: of the run.
+        image_size: of the model, in pixels.
+        patch: side of a patch in pixels, or None if the tower does not say.
+
+    Raises:
+        ConfigError: images larger than the model's, or not of whole patches.
+    """
+    for stage in stages_of(config):
+        size = stage.image_size or image_size
+        if size > image_size:
+            raise ConfigError(
+                f"train.stages: image_size={size} is larger than the model's {image_size}: "
+                f"set model.image_size={size}, earlier stages then name their smaller size"
+            )
+        if size < image_size and patch is not None and size % patch:
+            raise ConfigError(
+                f"train.stages: image_size={size} is not a whole number of patches of {patch} px: "
+                f"use {max(1, round(size / patch)) * patch}"
+            )
+
+
 def readings(
     config: TrainConfig, architecture: Architecture, reducer: Reducer | None, total_steps: int
 ) -> list[Reading]:
     """How the training pairs are read, stage after stage.
 
     Raises:
-        ConfigError: a stage with images larger than the model's, or with fewer pixels than one patch.
+        ConfigError: see `check_stages`.
     """
+    slot = slot_of(architecture.model)
+    patch = None if slot is None or slot.layout.patch is None else slot.layout.patch[0]
+    check_stages(config, architecture.image_size, patch)
     made, first_step = [], 0
     for stage in stages_of(config):
         size = stage.image_size or architecture.image_size
-        if size > architecture.image_size:
-            raise ConfigError(
-                f"train.stages: image_size={size} is larger than the model's {architecture.image_size}: "
-                f"set model.image_size={size}, earlier stages then name their smaller size"
-            )
         transform = train_transform(
             size,
             config.data.augment,

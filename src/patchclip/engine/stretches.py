@@ -71,7 +71,7 @@ def look(config: TrainConfig, model: Outline, steps: int, step: Step) -> Iterato
     """What holds at up to `SAMPLED` steps, evenly spread over the run."""
     masker: Masker = build_method(config, "masking")
     count = min(steps, SAMPLED)
-    views = getattr(config.train, "views", 1)
+    views = config.train.views
     tail = round(steps * (1 - config.train.unmasked_share))
     for number in range(count):
         now = number * steps // count
@@ -96,8 +96,8 @@ def inputs_at(masker: Masker, model: Outline, sizes: tuple[int, int, int], progr
         return Inputs(side**2, side**2, words, views)
     kept = masker.kept(side**2, progress)
     embedded = kept if isinstance(masker, Resizing) else side**2
-    seen = int(side * getattr(masker, "resolution", 1.0)) if isinstance(masker, Guided) else 0
-    return Inputs(embedded, kept, words, views, guide=seen**2, guides=views)
+    seen = round(side * getattr(masker, "resolution", 1.0)) if isinstance(masker, Guided) else 0
+    return Inputs(embedded, kept, words, views, guide=seen**2)
 
 
 def summarise(part: list[Moment], start: float, stop: float) -> Stretch:

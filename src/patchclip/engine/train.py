@@ -116,7 +116,8 @@ class Loop:
         batches = parts.stream.batches(start)
         with self.stopwatch.paused():
             left = parts.total_steps - start
-            _, batch = inspect(parts, lambda: next(batches), config.train.batch_size, left)
+            warm = config.train.compile  # the first step also compiles
+            _, batch = inspect(parts, lambda: next(batches), config.train.batch_size, left, warm)
         for step in range(start, parts.total_steps):
             batch = batch if step == start else next(batches)
             lr = self.schedule(step)
@@ -241,9 +242,10 @@ def evaluate_parts(config: TrainConfig, parts: Parts) -> dict[str, Any]:
     model.eval()
     encoder = ClipEncoder(replace(parts.architecture, name=config.output, model=model))
     output = Path(config.output) / "eval"
-    results = evaluate(
-        encoder, config.eval.root, config.eval.datasets, batch_size=config.eval.batch_size, output=output
-    )
+    with torch.compiler.set_stance("force_eager"):  # each batch of another size would be a graph of its own
+        results = evaluate(
+            encoder, config.eval.root, config.eval.datasets, batch_size=config.eval.batch_size, output=output
+        )
     model.train()
     for result in results:
         log.info("%s: %s", result.dataset, ", ".join(f"{k} {v:.3f}" for k, v in result.metrics.items()))

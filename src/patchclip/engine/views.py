@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from patchclip.config import LoopConfig
 from patchclip.engine.teacher import Teacher, crop
-from patchclip.errors import ConfigError
 from patchclip.masking._noise import uniform
 from patchclip.models.masked import MaskSlot, hash_seed
 from patchclip.models.slot import SampleGenerator
@@ -125,16 +124,10 @@ class ViewLoss(nn.Module):
 def build_views(
     config: LoopConfig, loss: nn.Module, slot: MaskSlot | None, teacher: Teacher | None
 ) -> Views | None:
-    """The views of a run; None for one view, which is the image itself.
-
-    Raises:
-        ConfigError: a loss between views with a single one.
-    """
-    between = hasattr(loss, "between")
+    """The views of a run; None for one view, which is the image itself."""
     if config.views == 1:
-        if between:
-            raise ConfigError("train.views=1, but this loss compares views of an image: set train.views=2")
         return None
+    between = hasattr(loss, "between")
     smallest, largest = config.view_scale
     return Views(config.views, (smallest, largest), slot, teacher, between and teacher is not None)
 

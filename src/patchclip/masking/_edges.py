@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from patchclip.errors import ConfigError
+
 LUMA = (0.299, 0.587, 0.114)
 """Weights of R, G and B in luminance (ITU-R BT.601)."""
 
@@ -26,7 +28,9 @@ def patch_grid(pixels: Float[Tensor, "b 3 h w"], patches: int) -> tuple[int, int
     h, w = pixels.shape[-2:]
     side = max(1, round((h * w / patches) ** 0.5))
     if (h // side) * (w // side) != patches or h % side or w % side:
-        raise ValueError(f"{patches} square patches cannot tile {h} x {w} pixels: crop them to whole patches")
+        raise ConfigError(
+            f"{patches} square patches cannot tile {h} x {w} pixels: crop them to whole patches"
+        )
     return h // side, w // side
 
 

@@ -18,19 +18,18 @@ class PGSMask:
     """Masks what resembles a few random candidates and keeps what edges mark as an object.
 
     1. candidates: a random 5 % of the patches, none of them protected
-    2. protection: patches whose edges (Sobel, in pixel space) and colour contrast lie above a quantile of
-       their image
+    2. protection: patches whose Sobel energy (in pixel space) lies above a quantile of their image
     3. similarity: S = (1 - progress) * cos(colours) + progress * cos(tokens), balanced by optimal transport:
        P = Sinkhorn(exp(S / temperature)), doubly stochastic, so that no patch attracts all mass
     4. growth: the mask takes the patches of largest sum_{i in mask} P_ij, in equal steps, to exactly l - K
 
     Source: Pei et al., "Seeing What Matters: Empowering CLIP with Patch Generation-to-Selection",
     CVPR 2025, arXiv 2503.17080, section 3 (5 % candidates, Sobel, ratios 0.5 and 0.3-0.5).
-    Differs: edges protect texture as well as objects, so a patch also counts by how far its colour lies
-    from its surroundings; `contrast=0` is the paper's rule (figures: docs/masking/pgs.md). The paper leaves
-    open the protected share, temperature, iterations and growth steps. Candidates are unprotected patches,
-    similarity runs over all patches (each to itself included) less the image's mean patch, and a range of
-    ratios means five fixed ones. The released code does not follow the paper: see `pgs_released`.
+    Differs: the paper leaves open the protected share, temperature, iterations and growth steps. Here
+    candidates are unprotected patches, image similarity compares patches as 4 x 4 mean colours, similarity
+    runs over all patches (each to itself included) less the image's mean patch, and a range of ratios means
+    five fixed ones. `contrast` is not in the paper: it keeps more of objects and trained worse (see
+    docs/results.md). The released code does not follow the paper: see `pgs_released`.
 
     Args:
         mask_ratio: share of patches dropped, in [0, 1): 0.5 is PGS-0.5, (0.3, 0.5) is PGS-0.3.
@@ -42,7 +41,8 @@ class PGSMask:
         iterations: Sinkhorn updates, >= 1.
         growth_steps: steps in which the mask grows from the candidates to full size, >= 1; 1: not gradual.
         edges: "sobel", or for ablations "scharr", "laplacian" or "none", which protects nothing.
-        contrast: weight of colour contrast beside edges in what is protected, >= 0; 0 is the paper's rule.
+        contrast: weight of a patch's colour distance from its surroundings, beside edges, in what is
+            protected, >= 0; 0 is the paper's rule.
         transport: whether optimal transport balances the similarity; without, it is S itself.
 
     Raises:
@@ -57,7 +57,7 @@ class PGSMask:
     iterations: int = 8
     growth_steps: int = 4
     edges: str = "sobel"
-    contrast: float = 1.0
+    contrast: float = 0.0
     transport: bool = True
     _ratio: RatioSchedule = field(init=False, repr=False)
 

@@ -13,8 +13,6 @@ from patchclip.masking._noise import uniform
 from patchclip.masking._pixels import standardised_patches, unit
 from patchclip.masking._schedule import MaskRatio, RatioSchedule
 
-SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
-
 
 @dataclass
 class PGSReleasedMask:
@@ -32,7 +30,8 @@ class PGSReleasedMask:
     4. threshold: target_mask_ratio is compared with a cosine; the share flagged varies from image to image.
     5. fill: where too many are flagged, random flagged patches return; where too few, ties among the
        unflagged decide, and lower rows go.
-    6. attention: masked patches that returned stay visible; `last_bias` adds +1 between unflagged tokens.
+    6. attention: masked patches that returned stay visible; `last_bias` adds +1 between unflagged tokens,
+       and it is repeated over heads in the wrong order, so most heads read the bias of another image.
 
     Source: code released with Pei et al., "Seeing What Matters: Empowering CLIP with Patch
     Generation-to-Selection", CVPR 2025, arXiv 2503.17080 (PatchDropout_PGS of its open_clip/transformer.py).
@@ -135,9 +134,11 @@ def cosine(features: Float[Tensor, "b l d"]) -> Float[Tensor, "b l l"]:
 
 def relative_edges(gray: Float[Tensor, "b gh gw"]) -> Float[Tensor, "b gh gw"]:
     """Sobel magnitude on the patch grid, zeros around it, from 0 to (nearly) 1 within each image."""
-    kernel = gray.new_tensor(SOBEL)
-    slopes = F.conv2d(gray.unsqueeze(1), torch.stack([kernel, kernel.T]).unsqueeze(1), padding=1)
-    strength = slopes.square().sum(dim=1).sqrt()
+    padded = F.pad(gray, (1, 1, 1, 1))
+    across, down = padded[:, :, 2:] - padded[:, :, :-2], padded[:, 2:] - padded[:, :-2]
+    gx = across[:, :-2] + 2 * across[:, 1:-1] + across[:, 2:]
+    gy = down[:, :, :-2] + 2 * down[:, :, 1:-1] + down[:, :, 2:]
+    strength = (gx.square() + gy.square()).sqrt()
     low, high = strength.amin(dim=(1, 2), keepdim=True), strength.amax(dim=(1, 2), keepdim=True)
     return (strength - low) / (high - low + 1e-6)
 

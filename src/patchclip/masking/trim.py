@@ -63,7 +63,7 @@ class TrimMask:
         if self.scorer is None:
             raise ConfigError(
                 "trim ranks patches by similarity to a text, but has no scores: set masker.scorer to a "
-                "patchclip.models.guide.Guide(model, score='text') with its `tokens` set"
+                "patchclip.models.guide.Guide(model, score='text') that has read the text: guide.read(tokens)"
             )
         b, patches, _ = tokens.shape
         score = self.sign * self.scorer(pixels, patches).float()

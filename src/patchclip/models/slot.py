@@ -22,9 +22,13 @@ Grid = tuple[int, int]
 
 
 class SampleGenerator(torch.Generator):
-    """A generator for a part of a batch: rows (first, total) of the whole one (see masking/_noise.py)."""
+    """A generator for a part of a batch: rows (first, total) of the whole one, or one row `shared` by all.
+
+    See `masking/_noise.py`.
+    """
 
     rows: tuple[int, int] = (0, 1)
+    shared: bool = False
 
 
 def hash_seed(parts: tuple[int, ...]) -> int:
@@ -73,7 +77,7 @@ class MaskSlot(nn.Module):
         self.replay: Tensor | None = None
         self.keep: Tensor | None = None
         self.enabled = True
-        self.always = False
+        self.always = self.shared = False
         self._pixels: Tensor | None = None
         self._held: Tensor | None = None
         self._given: Grid | None = None  # rows and columns of patches of the image given ...
@@ -178,7 +182,7 @@ class MaskSlot(nn.Module):
     def generator(self, tokens: Tensor) -> SampleGenerator:
         """The randomness of this forward."""
         generator = SampleGenerator(tokens.device)
-        generator.rows = self.rows or (0, len(tokens))
+        generator.rows, generator.shared = self.rows or (0, len(tokens)), self.shared
         generator.manual_seed(hash_seed(self.seed))
         return generator
 

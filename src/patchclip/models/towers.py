@@ -78,13 +78,15 @@ class ClipEncoder:
             pixels: images of the model's size.
             masking: what to see of them, to encode large collections at a part of the cost; progress 1.
                 A masker that asks for a guide needs its `scorer` set.
-            seed: of the mask's randomness.
+            seed: of the mask's randomness, which all images share: an embedding does not depend on its batch.
 
         Raises:
             TowerError: `masking` on a tower that cannot drop tokens.
         """
-        mask = contextlib.nullcontext() if masking is None else masked(self.model, masking, 1.0, seed)
-        with mask, self.autocast():
+        with contextlib.ExitStack() as stack:
+            if masking is not None:
+                stack.enter_context(masked(self.model, masking, 1.0, seed)).shared = True
+            stack.enter_context(self.autocast())
             return F.normalize(self.model.encode_image(pixels.to(self.device)).float(), dim=-1)
 
     @torch.no_grad()
