@@ -18,6 +18,7 @@ RECIPES = (
     "clipa-cc12m",
     "pgs-0.5-cc12m",
     "pgs-0.3-cc12m",
+    "pgs-frequency-cc12m",
 )
 HEAD = (
     "| recipe | patches kept | text tokens | FLOPs of dense | GFLOP a pair | GiB | V100 | A100 | H100 |",

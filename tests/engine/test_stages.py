@@ -35,7 +35,7 @@ def test_sizes_that_are_not_named_are_the_runs_own() -> None:
         }
     )
     assert stages_of(config) == [StageConfig(0.9, 64, 12), StageConfig(1.0, 112, 16)]
-    assert [stage_at(config, p).image_size for p in (0.0, 0.899, 0.9, 1.0)] == [64, 64, 112, 112]
+    assert [stage_at(config, step, 1000).image_size for step in (0, 899, 900, 999)] == [64, 64, 112, 112]
 
 
 def test_a_run_without_stages_is_one() -> None:

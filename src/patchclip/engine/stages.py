@@ -27,10 +27,10 @@ def stages_of(config: TrainConfig) -> list[StageConfig]:
     ]
 
 
-def stage_at(config: TrainConfig, progress: float) -> StageConfig:
-    """The stage that holds at `progress` in [0, 1], with its sizes filled in (null: the model's)."""
+def stage_at(config: TrainConfig, step: int, total_steps: int) -> StageConfig:
+    """The stage that holds at a step, with its sizes filled in (null: the model's)."""
     stages = stages_of(config)
-    return next((stage for stage in stages if progress < stage.until), stages[-1])
+    return next((stage for stage in stages if step < round(stage.until * total_steps)), stages[-1])
 
 
 def check_stages(config: TrainConfig, image_size: int, patch: int | None) -> None:

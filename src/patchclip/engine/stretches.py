@@ -75,15 +75,15 @@ def look(config: TrainConfig, model: Outline, steps: int, step: Step) -> Iterato
     tail = round(steps * (1 - config.train.unmasked_share))
     for number in range(count):
         now = number * steps // count
-        size, words = sizes_at(config, model, now / steps)
+        size, words = sizes_at(config, model, now, steps)
         masked = now < tail and config.masking["name"] != "none"
         inputs = inputs_at(masker, model, (size, words, views), now / steps if masked else None)
         yield Moment(now / steps, size, words, masked, inputs, pair_flops(model, inputs, step))
 
 
-def sizes_at(config: TrainConfig, model: Outline, progress: float) -> tuple[int, int]:
-    """Side of the image in pixels and text tokens at `progress`."""
-    stage = stage_at(config, progress)
+def sizes_at(config: TrainConfig, model: Outline, step: int, steps: int) -> tuple[int, int]:
+    """Side of the image in pixels and text tokens at a step."""
+    stage = stage_at(config, step, steps)
     return stage.image_size or model.image_size, min(
         stage.text_tokens or model.context_length, model.context_length
     )
