@@ -119,8 +119,10 @@ def render() -> str:
         "mask_machine": f"{masks['cores']} cores, {masks['threads']} threads, torch {masks['torch']}, "
         f"{masks['rounds']} rounds",
         "released_pgs_over_pgs": f"{masks['released_pgs_over_pgs']:.3f}",
+        "pgs_over_random_cpu": f"{masks['pgs_over_random']:.3f}",
         "pgs_over_flip": f"{masks['pgs_over_open_clip_flip']:.3f}",
         "inference": inference(figures["inference"]),
+        "inference_seeds": str(figures["inference"]["seeds"]),
         "inference_dense": f"{figures['inference']['table']['dense']['top-1']:.1f}",
         "epochs": str(study["epochs"]),
         "seeds": str(study["seeds"]),
