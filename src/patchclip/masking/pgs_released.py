@@ -25,13 +25,12 @@ class PGSReleasedMask:
     2. selection: noise + 1e6 * edges ranks, so the strongest "edges" are the candidates to mask, not
        protected, and the noise hardly counts: an image has the same candidates in every epoch.
     3. transport: D is S divided 50 times by both its sums at once, though a quarter of its cosines are
-       negative; it never converges, has entries of some 10^4, and is added to S, not put in its place. So a
-       candidate may not resemble itself.
+       negative; it never converges, has entries of some 10^4, and is added to S, not put in its place.
     4. threshold: target_mask_ratio is compared with a cosine; the share flagged varies from image to image.
     5. fill: where too many are flagged, random flagged patches return; where too few, ties among the
        unflagged decide, and lower rows go.
     6. attention: masked patches that returned stay visible; `last_bias` adds +1 between unflagged tokens,
-       and it is repeated over heads in the wrong order, so most heads read the bias of another image.
+       repeated over heads in the wrong order: most heads read the bias of another image.
 
     Source: code released with Pei et al., "Seeing What Matters: Empowering CLIP with Patch
     Generation-to-Selection", CVPR 2025, arXiv 2503.17080 (PatchDropout_PGS of its open_clip/transformer.py).
@@ -138,7 +137,7 @@ def relative_edges(gray: Float[Tensor, "b gh gw"]) -> Float[Tensor, "b gh gw"]:
     across, down = padded[:, :, 2:] - padded[:, :, :-2], padded[:, 2:] - padded[:, :-2]
     gx = across[:, :-2] + 2 * across[:, 1:-1] + across[:, 2:]
     gy = down[:, :, :-2] + 2 * down[:, :, 1:-1] + down[:, :, 2:]
-    strength = (gx.square() + gy.square()).sqrt()
+    strength = torch.hypot(gx, gy)
     low, high = strength.amin(dim=(1, 2), keepdim=True), strength.amax(dim=(1, 2), keepdim=True)
     return (strength - low) / (high - low + 1e-6)
 
