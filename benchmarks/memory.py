@@ -5,8 +5,8 @@
 
 Each variant is a process of its own. Measured is the highest resident memory over three steps (with update)
 less that before the model is built, so the interpreter and torch are left out; freed memory is given back at
-once (MALLOC_MMAP_THRESHOLD_), as without it glibc's heap keeps up to a fifth more. The last line is one JSON
-object: variant -> measured / estimated.
+once (MALLOC_MMAP_THRESHOLD_), as without it glibc's heap keeps up to two thirds more. The last line is one
+JSON object: variant -> measured / estimated.
 """
 
 import argparse

@@ -80,7 +80,10 @@ def inference(content: dict[str, Any]) -> str:
     rows = []
     for name in names:
         cells = [content["table"][f"{name} {ratio}"] for ratio in ratios]
-        rows.append([name, *(f"{c['top-1']:.1f} ± {c['std']:.1f} at {c['time']:.2f}" for c in cells)])
+        several = content["seeds"] > 1
+        spreads = [f" ± {c['std']:.1f}" if several else "" for c in cells]
+        texts = [f"{c['top-1']:.1f}{s} at {c['time']:.2f}" for c, s in zip(cells, spreads, strict=True)]
+        rows.append([name, *texts])
     return table(["strategy", *(f"{ratio} dropped" for ratio in ratios)], rows)
 
 

@@ -58,7 +58,7 @@ class Strategy:
         return f"{self.name} ({self.note})" if self.options else self.name
 
     def keep(self, view: View, seed: int) -> Int64[Tensor, "b k"]:
-        """The patches kept, as training with this seed would: ascending indices, on the CPU."""
+        """The patches kept, as `models/masked.preview` shows them for this seed: ascending, on the CPU."""
         if self.masker.kept(view.patches, view.progress) >= view.patches:
             return torch.arange(view.patches).expand(len(view.pixels), -1)
         generator = torch.Generator(view.tokens.device).manual_seed(hash_seed((seed,)))
