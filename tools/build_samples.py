@@ -1,27 +1,27 @@
 """Select the permissively licensed part of the larger pair set and write the sample set of the package.
 
-    python -m tools.build_samples --source DIR [--out src/patchclip/data/samples]
+    python -m tools.build_samples --source DIR --cache CACHE [--out src/patchclip/data/samples]
 
-DIR is what ``python -m tools.pairset`` wrote. The output has the same bytes at every build.
+DIR is what ``python -m tools.pairset`` wrote, CACHE the folder it downloaded to. The output has the same
+bytes at every build.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import io
 import json
 import re
 import shutil
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
 from tools.samples_fixes import fixed
-from tools.samples_text import SETS, credit, write_texts
+from tools.samples_more import PROBED, SHIFT, SOURCE, TWIN, outlined, write_shift, write_split
+from tools.samples_shards import Sample, order, write_shard
+from tools.samples_text import MADE, SETS, credit, write_texts
+from tools.scenes import scenes, write_scenes
 
 SHARD = 2000
 MIN_PHOTOS = 24
@@ -40,27 +40,6 @@ LICENCES = {
 }
 STYLE = re.compile(r"^a (photo|drawing|clipart drawing|3d render|flat emoji) of ")
 NOVEL = ("zs_emoji_novel", "retrieval_emoji_novel")
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image of the larger set with its captions and where it comes from."""
-
-    key: str
-    image: bytes
-    captions: tuple[str, ...]
-    source: str
-    licence: str
-    creator: str
-    url: str
-    kind: str
-    label: str
-
-    @property
-    def pixels(self) -> str:
-        """Hash of the RGB pixels: equal pictures have equal hashes, whatever their file."""
-        image = Image.open(io.BytesIO(self.image)).convert("RGB")
-        return hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
 
 
 def read(path: Path) -> Iterator[Sample]:
@@ -92,11 +71,6 @@ def read(path: Path) -> Iterator[Sample]:
         )
 
 
-def order(key: str) -> str:
-    """Sort key that mixes the sources and does not depend on any generator."""
-    return hashlib.sha1(key.encode()).hexdigest()
-
-
 def without_twins(samples: Iterable[Sample], taken: set[str]) -> list[Sample]:
     """Drop pictures whose pixels are taken; of equal pictures the one with the shortest caption stays."""
     kept = []
@@ -119,7 +93,7 @@ def test_sets(source: Path, trained: set[str]) -> dict[str, list[Sample]]:
     """Return the permissive part of each evaluation set, without classes that training never shows."""
     sets: dict[str, list[Sample]] = {}
     for name in SETS:
-        if name == "train":
+        if name == "train" or name in MADE:
             continue
         samples = list(read(source / "test" / name / "test" / "0.tar"))
         if name == "retrieval_mixed":
@@ -135,28 +109,6 @@ def test_sets(source: Path, trained: set[str]) -> dict[str, list[Sample]]:
     return sets
 
 
-def add(shard: tarfile.TarFile, name: str, data: bytes) -> None:
-    """Add one member with fixed owner, mode and time."""
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    shard.addfile(info, io.BytesIO(data))
-
-
-def write_shard(path: Path, samples: Iterable[Sample], labels: list[str] | None = None) -> None:
-    """Write one webdataset shard; with ``labels`` each sample gets its class number as ``.cls``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as shard:
-        for s in samples:
-            meta = {"captions": s.captions, "source": s.source, "licence": s.licence}
-            meta |= {"creator": s.creator, "kind": s.kind, "class": s.label}
-            text = json.dumps({k: v for k, v in meta.items() if v}, ensure_ascii=False, separators=(",", ":"))
-            add(shard, s.key + ".webp", s.image)
-            add(shard, s.key + ".txt", s.captions[0].encode())
-            add(shard, s.key + ".json", text.encode())
-            if labels is not None:
-                add(shard, s.key + ".cls", str(labels.index(s.label)).encode())
-
-
 def write_set(folder: Path, samples: list[Sample], templates: Path) -> int | None:
     """Write one evaluation set in the clip_benchmark layout and return its number of classes."""
     labels = None if folder.name.startswith("retrieval") else sorted({s.label for s in samples})
@@ -170,7 +122,19 @@ def write_set(folder: Path, samples: list[Sample], templates: Path) -> int | Non
     return len(labels)
 
 
-def build(source: Path, out: Path) -> list[dict[str, object]]:
+def made_of(
+    out: Path, cache: Path, train: list[Sample], sets: dict[str, list[Sample]]
+) -> tuple[dict[str, list[Sample]], dict[str, list[Sample]]]:
+    """Write the sets made of others; return them, and the training splits for linear probes."""
+    drawn = outlined(cache, sets[TWIN], *credit(SOURCE))
+    write_shift(out / "test", drawn)
+    splits = {name: write_split(out / "test" / name, train) for name in PROBED if name in sets}
+    tested = {s.key: s for samples in sets.values() for s in samples}
+    composed = list(scenes(tested, {s.key: s for s in train}))
+    return {SHIFT: drawn, "scenes": write_scenes(out / "test" / "scenes", composed)}, splits
+
+
+def build(source: Path, cache: Path, out: Path) -> list[dict[str, object]]:
     """Write the sample set to ``out``, replacing what is there, and return the entries of datasets.json."""
     pairs = [s for path in sorted((source / "train").glob("pairs-*.tar")) for s in read(path)]
     sets = test_sets(source, {s.label for s in pairs if s.label})
@@ -183,16 +147,19 @@ def build(source: Path, out: Path) -> list[dict[str, object]]:
     for name, samples in sets.items():
         templates = source / "test" / name / "zeroshot_classification_templates.txt"
         classes[name] = write_set(out / "test" / name, samples, templates)
-    return write_texts(out, {"train": train, **sets}, classes)
+    made, splits = made_of(out, cache, train, sets)
+    classes |= {SHIFT: classes[TWIN], "scenes": None}
+    return write_texts(out, {"train": train, **sets, **made}, splits, classes)
 
 
 def main() -> None:
     """Build from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", type=Path, required=True, help="folder written by tools.pairset")
+    parser.add_argument("--cache", type=Path, required=True, help="its folder of downloads")
     parser.add_argument("--out", type=Path, default=Path("src/patchclip/data/samples"))
     options = parser.parse_args()
-    for entry in build(options.source, options.out):
+    for entry in build(options.source, options.cache, options.out):
         print(json.dumps(entry))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tools.build_samples import Sample
+    from tools.samples_shards import Sample
 
 SETS = {  # name -> (task, what it is)
     "train": ("train", "pairs to train on: emoji, clipart, 3D renders and a few photographs"),
@@ -25,7 +25,16 @@ SETS = {  # name -> (task, what it is)
         "retrieval",
         "emoji of concepts never trained on, each with a caption of its own",
     ),
+    "zs_emoji_outline": (
+        "classification under shift",
+        "the classes of zs_emoji in black and white, a style never trained on",
+    ),
+    "scenes": (
+        "retrieval, compositional",
+        "composed scenes of two or three objects, with masks and captions that are wrong in one thing",
+    ),
 }
+MADE = ("zs_emoji_outline", "scenes")
 CREDITS = {  # source -> (creator where the image names none, address of the project)
     "npm:noto": ("Google Inc", "https://github.com/googlefonts/noto-emoji"),
     "npm:noto-v1": ("Google Inc", "https://github.com/googlefonts/noto-emoji"),
@@ -36,6 +45,10 @@ CREDITS = {  # source -> (creator where the image names none, address of the pro
     "debian:sweethome3d-furniture": ("", "https://www.sweethome3d.com/importModels.jsp"),
     "debian:gcompris-qt-data": ("", "https://gcompris.net"),
     "debian:lomiri-wallpapers-16.04": ("", "https://gitlab.com/ubports/development/core/lomiri-wallpapers"),
+    "npm:fluent-emoji-high-contrast": (
+        "Microsoft Corporation",
+        "https://github.com/microsoft/fluentui-emoji",
+    ),
     "pypi:scikit-image": ("", "https://scikit-image.org/docs/stable/api/skimage.data.html"),
     "pypi:scikit-learn": ("", "https://scikit-learn.org"),
 }
@@ -49,40 +62,51 @@ def credit(source: str) -> tuple[str, str]:
     return CREDITS.get(source, ("", ""))
 
 
-def entries(sets: dict[str, list[Sample]], classes: dict[str, int | None]) -> list[dict[str, object]]:
+Sets = dict[str, "list[Sample]"]
+
+
+def packages(samples: list[Sample]) -> list[str]:
+    """Return the packages of samples, the most frequent first."""
+    count = Counter(source for s in samples for source in s.source.split("; "))
+    return [source.split(":", 1)[1] for source, _ in count.most_common()]
+
+
+def entries(sets: Sets, splits: Sets, classes: dict[str, int | None]) -> list[dict[str, object]]:
     """Return one entry of datasets.json per set."""
     result: list[dict[str, object]] = []
     for name, samples in sets.items():
         task, what = SETS[name]
-        sources = [s.split(":", 1)[1] for s, _ in Counter(x.source for x in samples).most_common()]
         entry = {"name": name, "what": what, "task": task, "images": len(samples), "classes": classes[name]}
-        result.append({**entry, "source": ", ".join(sources)})
+        split = {"train_images": len(splits[name])} if name in splits else {}
+        result.append({**entry, **split, "source": ", ".join(packages(samples))})
     return result
 
 
-def sources_csv(sets: dict[str, list[Sample]]) -> str:
-    """Return SOURCES.csv: one row for each image of each set."""
+def sources_csv(sets: Sets, splits: Sets) -> str:
+    """Return SOURCES.csv: one row for each image of each split of each set."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
     for name, samples in sets.items():
         split = "train" if name == "train" else "test"
-        for s in sorted(samples, key=lambda s: s.key):
-            table.writerow((s.key, split, name, s.source, s.licence, s.creator, s.captions[0], s.url))
+        for part, listed in ((split, samples), ("train", splits.get(name, []))):
+            for s in sorted(listed, key=lambda s: s.key):
+                table.writerow((s.key, part, name, s.source, s.licence, s.creator, s.captions[0], s.url))
     return text.getvalue()
 
 
-def count_table(sets: dict[str, list[Sample]], classes: dict[str, int | None]) -> str:
+def count_table(sets: Sets, splits: Sets, classes: dict[str, int | None]) -> str:
     """Return the Markdown table of the sets."""
     rows = ["| set | what | images | classes |", "| --- | --- | --- | --- |"]
     for name, samples in sets.items():
-        rows.append(f"| {name} | {SETS[name][1]} | {len(samples)} | {classes[name] or ''} |")
+        more = f" + {len(splits[name])} train" if name in splits else ""
+        rows.append(f"| {name} | {SETS[name][1]} | {len(samples)}{more} | {classes[name] or ''} |")
     return "\n".join(rows)
 
 
-def source_table(sets: dict[str, list[Sample]]) -> str:
-    """Return the Markdown table of sources and licences, counting each image once."""
-    images = {s.key: s for samples in sets.values() for s in samples}
+def source_table(sets: Sets) -> str:
+    """Return the Markdown table of sources and licences: each image once, and no scene."""
+    images = {s.key: s for samples in sets.values() for s in samples if s.kind != "scene"}
     count = Counter((s.source, s.licence) for s in images.values())
     rows = ["| package | licence | images |", "| --- | --- | --- |"]
     rows += [f"| {source} | {licence} | {n} |" for (source, licence), n in sorted(count.items())]
@@ -90,15 +114,17 @@ def source_table(sets: dict[str, list[Sample]]) -> str:
 
 
 def write_texts(
-    out: Path, sets: dict[str, list[Sample]], classes: dict[str, int | None]
+    out: Path, sets: Sets, splits: Sets, classes: dict[str, int | None]
 ) -> list[dict[str, object]]:
     """Write the texts of the set under ``out`` and return the entries of datasets.json."""
-    listed = entries(sets, classes)
+    listed = entries(sets, splits, classes)
     (out / "datasets.json").write_text(json.dumps(listed, indent=1) + "\n")
-    (out / "SOURCES.csv").write_text(sources_csv(sets))
+    (out / "SOURCES.csv").write_text(sources_csv(sets, splits))
     kinds = Counter(s.kind for s in sets["train"])
     readme = (TEXTS / "README.md").read_text()
-    readme = readme.replace("{sets}", count_table(sets, classes)).replace("{sources}", source_table(sets))
+    readme = readme.replace("{sets}", count_table(sets, splits, classes)).replace(
+        "{sources}", source_table(sets)
+    )
     readme = readme.replace("{kinds}", ", ".join(f"{n} {kind}s" for kind, n in kinds.most_common()))
     (out / "README.md").write_text(readme)
     shutil.rmtree(out / "LICENSES", ignore_errors=True)
