@@ -1,4 +1,5 @@
-# make demo   set up, train a small CLIP with PGS masking on the shipped pairs, write runs/demo/report.html
+# make demo   set up, train a small CLIP with PGS masking on the shipped pairs, write runs/demo/report.html;
+#             evaluate it with every suite, write runs/demo/eval/report.html
 # make test   set up with the development tools, run the whole suite
 # make lint   ruff and mypy
 # make clean  remove what was set up and built; runs/ stays
@@ -20,6 +21,7 @@ WORKERS := $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m patchclip train --resume --config configs/demo.yaml
+	$(BIN)/python -m patchclip eval --model runs/demo --suite all --data-root samples --output runs/demo/eval
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(TEST_FLAGS)

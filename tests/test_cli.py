@@ -144,32 +144,6 @@ def test_wrong_arguments(words: list[str], message: str, capsys: pytest.CaptureF
     assert message in capsys.readouterr().err
 
 
-def test_eval_prints_scores_and_where_they_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asked: dict[str, Any] = {}
-
-    def evaluate(encoder: Any, root: Any, datasets: Any, **options: Any) -> list[Any]:
-        options.pop("on_progress")("digits", 5, 10)
-        asked.update(options, encoder=encoder, root=root, datasets=datasets)
-        return [types.SimpleNamespace(to_json=lambda: SCORES)]
-
-    replace_module(monkeypatch, "patchclip.evaluation._runner", evaluate=evaluate)
-    replace_module(monkeypatch, "patchclip.models.towers", load=lambda name: f"encoder of {name}")
-    words = ["eval", "--model", "ViT-B-32", "--datasets", "digits,birds", "--batch-size", "4"]
-    assert cli.main([*words, "--output", str(tmp_path)]) == 0
-    assert asked == {
-        "encoder": "encoder of ViT-B-32",
-        "root": "samples",
-        "datasets": ["digits", "birds"],
-        "batch_size": 4,
-        "output": tmp_path,
-    }
-    assert capsys.readouterr().out.splitlines()[-1] == f"done: written to {tmp_path}"
-    assert cli.main([*words, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"model": "ViT-B-32", "results": [SCORES]}
-
-
 def test_list_prints_every_method_with_its_reference(capsys: pytest.CaptureFixture[str]) -> None:
     for plural, family in cli.FAMILIES.items():
         assert cli.main(["list", plural, "--json"]) == 0

@@ -22,6 +22,7 @@ LAYERS = (
     ("engine",),
     ("report", "apps"),
     ("_cli_format", "_cli_bars"),
+    ("_cli_eval",),
     ("cli",),
     ("__main__",),
 )
@@ -135,7 +136,9 @@ def test_nothing_is_printed_and_nothing_is_unpickled(path: Path) -> None:
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func)
-        assert called != "print" or part_of(path) == "cli", "the library logs; only the command line prints"
+        assert called != "print" or part_of(path) in ("cli", "_cli_format"), (
+            "the library logs; only the command line prints"
+        )
         assert called not in ("eval", "exec", "yaml.load", "yaml.unsafe_load"), called
         if called == "torch.load":
             safe = {word.arg: ast.unparse(word.value) for word in node.keywords}

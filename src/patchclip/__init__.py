@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from patchclip.engine.train import train
     from patchclip.errors import PatchclipError
     from patchclip.evaluation._runner import evaluate
+    from patchclip.evaluation.compare import compare
+    from patchclip.evaluation.embedder import Encoding
     from patchclip.models.masked import preview
     from patchclip.models.towers import load
     from patchclip.registry import build
@@ -24,6 +26,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Encoder": "contracts",
+    "Encoding": "evaluation.embedder",
     "GradClipper": "contracts",
     "Loss": "contracts",
     "Masker": "contracts",
@@ -31,6 +34,7 @@ _HOME = {
     "Patches": "contracts",
     "TrainConfig": "config",
     "build": "registry",
+    "compare": "evaluation.compare",
     "evaluate": "evaluation._runner",
     "load": "models.towers",
     "load_config": "config",
@@ -44,6 +48,7 @@ _HOME = {
 
 __all__ = [
     "Encoder",
+    "Encoding",
     "GradClipper",
     "Loss",
     "Masker",
@@ -52,6 +57,7 @@ __all__ = [
     "TrainConfig",
     "__version__",
     "build",
+    "compare",
     "evaluate",
     "load",
     "load_config",

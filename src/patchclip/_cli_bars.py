@@ -38,15 +38,17 @@ def progress_bar() -> Iterator[Callable[["StepInfo"], None]]:
 
 @contextmanager
 def evaluation_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on stderr for the data set that is being evaluated."""
+    """A bar on stderr for what is being encoded, with images/s; silent where it comes from the cache."""
     from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
 
-    with tqdm(desc="eval", unit=" images", leave=False) as bar:
+    with tqdm(desc="eval", unit=" images", leave=False, dynamic_ncols=True) as bar, logging_redirect_tqdm():
 
         def on_progress(name: str, done: int, total: int) -> None:
-            bar.set_description_str(name, refresh=False)
-            bar.total, bar.n = total, done
-            bar.refresh()
+            if done < bar.n or bar.total != total or not bar.desc.startswith(name):
+                bar.reset(total)
+                bar.set_description_str(name, refresh=False)
+            bar.update(done - bar.n)
 
         yield on_progress
 

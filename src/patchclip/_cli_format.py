@@ -1,24 +1,72 @@
 """What the command line prints, as lines of text."""
 
+import argparse
 import json
 import shutil
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 from patchclip import registry
 from patchclip._config_file import list_keys
 from patchclip.config import TrainConfig
 
+PLAIN_NUMBERS = ("C", "weight_decay", "fewshot_k", "seed", "epochs", "normalized", "relative", "mce")
+"""Metrics that are no shares."""
+
+
+def finish(arguments: argparse.Namespace, summary: dict[str, Any], *lines: str) -> None:
+    """Prints the result: one JSON object with --json, the lines otherwise."""
+    print(json.dumps(summary) if arguments.json else "\n".join(lines))
+
+
+def eval_scores(folder: Path) -> list[dict[str, Any]]:
+    """The results that an evaluation left in a folder."""
+    found = [json.loads(file.read_text("utf-8")) for file in sorted(folder.glob("*.json"))]
+    return [score for score in found if isinstance(score, dict) and "metrics" in score]
+
+
+def score_name(score: dict[str, Any]) -> str:
+    """The data set, and the task where it is not the plain one."""
+    plain = score.get("task", "zeroshot").startswith(("zeroshot", "image_caption"))
+    return str(score["dataset"]) if plain else f"{score['dataset']} {score['task']}"
+
 
 def score_lines(scores: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Each metric of each data set beside its chance level."""
-    for score in scores:
-        chance = score.get("chance", {})
-        for metric, value in score["metrics"].items():
-            level = f"   chance {chance[metric]:6.1%}" if metric in chance else ""
-            yield f"{score['dataset']:<24} {metric:<28} {value:6.1%}{level}"
+    """Each metric of each data set beside its chance level, under a line for each of several models."""
+    models = list(dict.fromkeys((score.get("model"), score.get("pretrained")) for score in scores))
+    wide = max([24, *(len(score_name(score)) for score in scores)])
+    for model in models:
+        if len(models) > 1:
+            yield ":".join(filter(None, map(str, model)))
+        for score in scores:
+            if (score.get("model"), score.get("pretrained")) == model:
+                yield from _metric_lines(score, wide)
+
+
+def _metric_lines(score: dict[str, Any], wide: int) -> Iterator[str]:
+    chance, theirs = score.get("chance", {}), score.get("clip_benchmark", {})
+    for metric, value in score["metrics"].items():
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            continue
+        shown = f"{value:6.1%}" if _is_share(metric) else f"{value:6.4g}"
+        notes = [f"chance {chance[metric]:6.1%}"] if metric in chance else []
+        if metric in theirs:
+            notes.append(f"clip_benchmark gives {theirs[metric]:.1%}: ties count for the model there")
+        yield f"{score_name(score):<{wide}} {metric:<32} {shown}{'   ' if notes else ''}{', '.join(notes)}"
+
+
+def _is_share(metric: str) -> bool:
+    """Whether a metric is a share, written in per cent."""
+    return not metric.endswith("rank") and metric not in PLAIN_NUMBERS
+
+
+def missing_lines(missing: Iterable[Any]) -> Iterator[str]:
+    """What was asked for and could not be evaluated."""
+    for each in missing:
+        yield f"{'damaged' if each.damaged else 'missing'}: {each.asked} ({each.reason})"
 
 
 def columns(entries: Sequence[registry.Entry]) -> Iterator[str]:

@@ -74,6 +74,7 @@ _RULES: tuple[_Rule, ...] = (
     ("train.threads", *_range(1)),
     ("train.max_bad_steps", *_range(0)),
     ("eval.root", bool, "must not be empty"),
+    ("eval.suites", bool, "must name at least one suite; eval.datasets=[] evaluates nothing"),
     ("eval.every", *_range(0)),
     ("eval.batch_size", *_range(1)),
     ("checkpoint.every", *_range(1)),

@@ -12,13 +12,20 @@ from typing import Any
 
 import patchclip
 from patchclip import registry
-from patchclip._cli_bars import evaluation_bar, is_main_process, progress_bar
-from patchclip._cli_format import columns, mask_lines, score_lines, settings_help
+from patchclip._cli_bars import is_main_process, progress_bar
+from patchclip._cli_eval import add_verbs
+from patchclip._cli_format import columns, eval_scores, finish, mask_lines, score_lines, score_name, settings_help
 from patchclip._config_file import list_recipes
 from patchclip.config import load_config
 from patchclip.errors import ConfigError, Interrupted, PatchclipError
 
-FAMILIES = {"maskers": "masking", "losses": "losses", "clippers": "stability", "reducers": "reduction"}
+FAMILIES = {
+    "maskers": "masking",
+    "losses": "losses",
+    "clippers": "stability",
+    "reducers": "reduction",
+    "suites": "suites",
+}
 """Plural on the command line -> registry family."""
 
 MASKS_EPILOG = """A strategy takes options as NAME:key=value;key=value, for instance 'pgs:protect=0.2'.
@@ -84,15 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--gpus", type=int, metavar="N", help="GPUs of a dry run (default: 8)")
     train.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="override a setting, see below")
 
-    evaluate = _verb(verbs, "eval", _eval, "evaluate a model zero-shot")
-    evaluate.add_argument("--model", required=True, help="a run folder, checkpoint, or open_clip NAME[:TAG]")
-    evaluate.add_argument(
-        "--data-root", default="samples", help="folder of data sets, or 'samples' (default)"
-    )
-    evaluate.add_argument("--datasets", metavar="A,B", help="data sets under the root (default: all)")
-    evaluate.add_argument("--output", metavar="DIR", help="write one JSON file a data set")
-    evaluate.add_argument("--batch-size", type=int, default=128, help="images encoded at once (default: 128)")
-
+    add_verbs(verbs, _verb)
     _add_masks(verbs)
 
     listing = _verb(verbs, "list", _list, "print what there is, with references")
@@ -158,7 +157,7 @@ def _train(arguments: argparse.Namespace) -> int:
         from patchclip.engine.plan import describe, plan
 
         found = plan(config, 8 if arguments.gpus is None else arguments.gpus)
-        _finish(arguments, dataclasses.asdict(found), *describe(found))
+        finish(arguments, dataclasses.asdict(found), *describe(found))
         return 0
     if arguments.gpus is not None:
         raise ConfigError(
@@ -171,36 +170,15 @@ def _train(arguments: argparse.Namespace) -> int:
     if not is_main_process():
         return 0
     summary: dict[str, Any] = {"run": str(result.run), "status": result.status, "step": result.step}
-    scores = [json.loads(file.read_text("utf-8")) for file in sorted((result.run / "eval").glob("*.json"))]
-    summary["eval"] = {score["dataset"]: score["metrics"] for score in scores}
+    scores = eval_scores(result.run / "eval")
+    summary["eval"] = {score_name(score): score["metrics"] for score in scores}
     last = f"done: {result.run}"
     if not arguments.no_report:
         from patchclip.report.run_report import write_report
 
         summary["report"] = str(write_report(result.run))
         last = f"done: {summary['report']}"
-    _finish(arguments, summary, *score_lines(scores), last)
-    return 0
-
-
-def _eval(arguments: argparse.Namespace) -> int:
-    from patchclip.evaluation._runner import evaluate
-    from patchclip.models.towers import load
-
-    chosen = arguments.datasets.split(",") if arguments.datasets else None
-    encoder = load(arguments.model)
-    with evaluation_bar() as on_progress:
-        results = evaluate(
-            encoder,
-            arguments.data_root,
-            chosen,
-            batch_size=arguments.batch_size,
-            output=Path(arguments.output) if arguments.output else None,
-            on_progress=on_progress,
-        )
-    scores = [result.to_json() for result in results]
-    where = f"written to {arguments.output}" if arguments.output else "not written: --output DIR keeps them"
-    _finish(arguments, {"model": arguments.model, "results": scores}, *score_lines(scores), f"done: {where}")
+    finish(arguments, summary, *score_lines(scores), last)
     return 0
 
 
@@ -216,7 +194,7 @@ def _masks(arguments: argparse.Namespace) -> int:
     sheet = mask_sheet(arguments.images, masks=tuple(arguments.mask), **settings)
     path = sheet.save(output)
     summary = {"output": str(path), **sheet.to_json()}
-    _finish(arguments, summary, *mask_lines(summary), f"done: {path}")
+    finish(arguments, summary, *mask_lines(summary), f"done: {path}")
     return 0
 
 
@@ -233,7 +211,7 @@ def _list(arguments: argparse.Namespace) -> int:
         from patchclip.data.benchmarks import list_datasets
 
         entries = [registry.Entry(*row) for row in list_datasets()]
-    _finish(arguments, {arguments.what: [vars(entry) for entry in entries]}, *columns(entries))
+    finish(arguments, {arguments.what: [vars(entry) for entry in entries]}, *columns(entries))
     return 0
 
 
@@ -242,7 +220,7 @@ def _show(arguments: argparse.Namespace) -> int:
     if not slash:
         raise ConfigError(f"{arguments.method!r} must read FAMILY/NAME, as masking/pgs")
     text = registry.show(FAMILIES.get(family, family), name)
-    _finish(arguments, {"method": arguments.method, "text": text}, text)
+    finish(arguments, {"method": arguments.method, "text": text}, text)
     return 0
 
 
@@ -250,13 +228,8 @@ def _report(arguments: argparse.Namespace) -> int:
     from patchclip.report.run_report import write_report
 
     path = write_report(arguments.folder)
-    _finish(arguments, {"run": str(arguments.folder), "report": str(path)}, f"done: {path}")
+    finish(arguments, {"run": str(arguments.folder), "report": str(path)}, f"done: {path}")
     return 0
-
-
-def _finish(arguments: argparse.Namespace, summary: dict[str, Any], *lines: str) -> None:
-    """Print the result: one JSON object with --json, the lines otherwise."""
-    print(json.dumps(summary) if arguments.json else "\n".join(lines))
 
 
 def _start_logging() -> None:

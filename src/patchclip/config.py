@@ -20,6 +20,8 @@ def _key(default: Any, text: str) -> Any:
     """One key: its default value, or the type that makes it, and the line printed by `--help`."""
     if isinstance(default, type):
         return field(default_factory=default, metadata={"text": text})
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata={"text": text})
     return field(default=default, metadata={"text": text})
 
 
@@ -106,12 +108,13 @@ class LoopConfig:
 
 @dataclass
 class EvalConfig:
-    """Zero-shot evaluation during and after training."""
+    """Evaluation during and after training."""
 
     root: str = _key("samples", "folder of data sets in clip_benchmark's layout, or 'samples'")
     datasets: list[str] | None = _key(None, "data sets under the root; null takes all, [] none")
+    suites: list[str] = _key(["classification", "retrieval"], "suites, as patchclip list suites names them")
     every: int = _key(0, "steps between evaluations; 0 evaluates only at the end")
-    batch_size: int = _key(128, "images or texts encoded at once")
+    batch_size: int | None = _key(None, "images or texts encoded at once; null finds it by the memory")
 
 
 @dataclass

@@ -25,6 +25,7 @@ FAMILIES: dict[str, str] = {
     "losses": "patchclip.losses",
     "stability": "patchclip.stability",
     "reduction": "patchclip.reduction",
+    "suites": "patchclip.evaluation.suites",
 }
 """Family -> the package that holds its methods. A new family is one line here."""
 
@@ -33,6 +34,7 @@ _PLURAL = {
     "losses": "losses",
     "stability": "gradient clippers",
     "reduction": "reducers",
+    "suites": "suites",
 }
 
 

@@ -1,146 +1,146 @@
-"""Evaluation sets in clip_benchmark's layout."""
+"""The front door: sets of every layout under one root."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from patchclip.data import benchmarks
-from patchclip.data.benchmarks import (
-    Classification,
-    Retrieval,
-    find_benchmarks,
-    list_datasets,
-    load_benchmark,
-)
+from patchclip.data.benchmarks import find_benchmarks, list_datasets, load_benchmark, open_sets, resolve
+from patchclip.data.sets import Benchmark, Classification, Retrieval, Selection
 from patchclip.errors import DataError
-from tests.data._make import colour, encoded, noisy, write_tar
-
-Members = list[tuple[str, bytes]]
-
-
-def classification(root: Path, labels: list[str], shards: int = 1) -> Path:
-    folder = root / "zs"
-    for shard in range(shards):
-        members: Members = []
-        for i, label in list(enumerate(labels))[shard::shards]:
-            members += [(f"s{i:07d}.webp", encoded(i, "webp")), (f"s{i:07d}.cls", label.encode())]
-        write_tar(folder / "test" / f"{shard}.tar", members)
-    (folder / "test" / "nshards.txt").write_text(f"{shards}\n")
-    (folder / "classnames.txt").write_text("a cat\na dog\n")
-    (folder / "zeroshot_classification_templates.txt").write_text("a photo of {c}.\n{c}\n")
-    return folder
-
-
-def retrieval(root: Path, texts: list[str], kind: str = "retrieval") -> Path:
-    folder = root / "ret"
-    members: Members = []
-    for i, text in enumerate(texts):
-        members += [(f"s{i:07d}.txt", text.encode()), (f"s{i:07d}.png", encoded(i))]
-    write_tar(folder / "test" / "0.tar", members)
-    (folder / "test" / "nshards.txt").write_text("1")
-    (folder / "dataset_type.txt").write_text(kind)
-    return folder
-
-
-@pytest.mark.parametrize("shards", [1, 2])
-def test_a_classification_set(tmp_path: Path, shards: int) -> None:
-    classification(tmp_path, ["0", "1\n", "1"], shards)
-    made = load_benchmark(tmp_path, "zs")
-    assert isinstance(made, Classification)
-    assert (made.name, made.classnames, made.templates) == (
-        "zs",
-        ("a cat", "a dog"),
-        ("a photo of {c}.", "{c}"),
-    )
-    order = [0, 1, 2] if shards == 1 else [0, 2, 1]
-    found = [made[i] for i in range(len(made))]
-    assert [(image.mode, label) for image, label in found] == [("RGB", [0, 1, 1][i]) for i in order]
-    assert [image.getpixel((2, 2)) for image, _ in found] == [colour(i) for i in order]
-
-
-def test_a_retrieval_set(tmp_path: Path) -> None:
-    retrieval(tmp_path, ["one\n eins \n\nun", "two"])
-    made = load_benchmark(str(tmp_path), "ret")
-    assert isinstance(made, Retrieval)
-    assert [made[i][1] for i in range(len(made))] == [("one", "eins", "un"), ("two",)]
-    assert made[1][0].getpixel((0, 0)) == colour(1)
-
-
-def test_sets_are_found_by_their_shards(tmp_path: Path) -> None:
-    classification(tmp_path, ["0"])
-    retrieval(tmp_path, ["a"])
-    (tmp_path / "other").mkdir()
-    (tmp_path / "file.txt").touch()
-    assert find_benchmarks(tmp_path) == ["ret", "zs"]
-
-
-def test_missing_roots_sets_and_splits_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"there is no such folder"):
-        find_benchmarks(tmp_path / "absent")
-    with pytest.raises(DataError, match=r"must hold evaluation sets .* got none"):
-        find_benchmarks(tmp_path)
-    classification(tmp_path, ["0"])
-    with pytest.raises(DataError, match=r"dataset 'sz' is not under .* Known: zs"):
-        load_benchmark(tmp_path, "sz")
-    with pytest.raises(DataError, match=r"zs has no split 'tset' .*did you mean 'test'\?"):
-        load_benchmark(tmp_path, "zs", split="tset")
-
-
-@pytest.mark.parametrize("label", ["2", "-1", "cat", ""])
-def test_a_label_outside_the_classes_is_refused(tmp_path: Path, label: str) -> None:
-    classification(tmp_path, ["0", label])
-    with pytest.raises(DataError, match=r"s0000001.webp: its .cls must be a label in \[0, 2\)"):
-        load_benchmark(tmp_path, "zs")
-
-
-@pytest.mark.parametrize("kind", ["multilabel", "captioning"])
-def test_other_tasks_are_refused_by_name(tmp_path: Path, kind: str) -> None:
-    retrieval(tmp_path, ["a"], kind)
-    with pytest.raises(DataError, match=f"must say classification or retrieval, got '{kind}'"):
-        load_benchmark(tmp_path, "ret")
-
-
-@pytest.mark.parametrize(
-    "name, text, message",
-    [
-        ("classnames.txt", None, "classnames.txt must exist"),
-        ("classnames.txt", " \n", "it is empty"),
-        ("zeroshot_classification_templates.txt", "a photo\n", r"must contain \{c\} .* got 'a photo'"),
-        ("test/nshards.txt", "many", "must hold the number of shards, at least 1, got 'many'"),
-        ("test/nshards.txt", "0", "at least 1, got '0'"),
-        ("test/nshards.txt", "3", "1.tar is missing, but counted in nshards.txt"),
-    ],
+from tests.data._make import colour
+from tests.data._make_sets import (
+    as_json,
+    class_folders,
+    lines,
+    picture,
+    question,
+    wds_captions,
+    wds_classes,
 )
-def test_faulty_text_files_are_named(tmp_path: Path, name: str, text: str | None, message: str) -> None:
-    path = classification(tmp_path, ["0"]) / name
-    path.unlink() if text is None else path.write_text(text)
-    with pytest.raises(DataError, match=message):
-        load_benchmark(tmp_path, "zs")
 
 
-def test_faulty_shards_are_refused_whole(tmp_path: Path) -> None:
-    path = classification(tmp_path, ["0", "1"]) / "test" / "0.tar"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:700])
-    with pytest.raises(DataError, match=r"0.tar must be whole: it is cut at byte 700"):
-        load_benchmark(tmp_path, "zs")
-    write_tar(path, [("k.cls", b"0")])
-    with pytest.raises(DataError, match=r"k: it must have an image"):
-        load_benchmark(tmp_path, "zs")
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """One set of each layout that needs no optional package."""
+    wds_classes(tmp_path / "wds" / "food101", ["0", "1"])
+    scenes = wds_captions(tmp_path / "scenes", ["a", "b"])
+    as_json(scenes / "compositional" / "swap_obj.json", [question("s0000001.png")])
+    as_json(scenes / "compositional" / "add_att.json", [question("s0000000.png")])
+    class_folders(tmp_path / "pets" / "test", "cat", "dog")
+    lines(picture(tmp_path / "mine" / "0.png").with_suffix(".txt"), "a caption")
+    crepe = tmp_path / "sugar_crepe"
+    for number, kind in enumerate(("add_obj", "swap_obj")):
+        picture(crepe / "val2017" / f"{number}.png", number)
+        as_json(crepe / f"{kind}.json", {"0": question(f"{number}.png")})
+    coco = {"images": [{"id": 1, "file_name": "1.png"}], "annotations": [{"image_id": 1, "caption": "a"}]}
+    as_json(tmp_path / "coco" / "annotations" / "captions_val2017.json", coco)
+    picture(tmp_path / "coco" / "val2017" / "1.png")
+    (tmp_path / "nothing" / "here").mkdir(parents=True)
+    (tmp_path / ".hidden").mkdir()
+    lines(tmp_path / "file.txt", "x")
+    return tmp_path
 
 
-def test_faulty_captions_and_images_are_named(tmp_path: Path) -> None:
-    folder = retrieval(tmp_path, ["a", " \n"])
-    with pytest.raises(DataError, match=r"s0000001.png: its .txt must hold captions, got none"):
-        load_benchmark(tmp_path, "ret")
-    write_tar(folder / "test" / "0.tar", [("k.jpg", noisy()[:-99]), ("k.txt", b"a")])
-    made = load_benchmark(tmp_path, "ret")
-    with pytest.raises(DataError, match=r"0.tar, k.jpg: the image cannot be decoded"):
-        made[0]
-    write_tar(folder / "test" / "0.tar", [("k.png", encoded(0)), ("k.txt", b"\xff")])
-    with pytest.raises(DataError, match=r"k.txt: it must be UTF-8"):
-        load_benchmark(tmp_path, "ret")
+NAMES = ["coco", "mine", "pets", "scenes", "sugar_crepe", "wds/food101"]
+
+
+def described(sets: list[Benchmark]) -> list[tuple[str, str]]:
+    return [(each.name, type(each).__name__) for each in sets]
+
+
+def test_every_layout_is_found(root: Path) -> None:
+    assert find_benchmarks(root) == NAMES
+    kinds = [type(load_benchmark(str(root), name)) for name in NAMES]
+    assert kinds == [Retrieval, Retrieval, Classification, Retrieval, Selection, Classification]
+
+
+def test_sets_come_with_their_selections(root: Path) -> None:
+    found = open_sets(root, ["scenes", "pets", "sugar_crepe"])
+    assert described(found) == [
+        ("scenes", "Retrieval"),
+        ("scenes/add_att", "Selection"),
+        ("scenes/swap_obj", "Selection"),
+        ("pets", "Classification"),
+        ("sugar_crepe/add_obj", "Selection"),
+        ("sugar_crepe/swap_obj", "Selection"),
+    ]
+    assert found[0].images is found[1].images is found[2].images
+    (one,) = open_sets(root, ["sugar_crepe/swap_obj"])
+    assert one.images.fingerprint == found[-1].images.fingerprint
+    assert one.images[1].getpixel((0, 0)) == colour(1)
+    assert load_benchmark(root, "scenes/swap_obj").name == "scenes/swap_obj"
+
+
+def test_what_is_asked_for_is_found_or_listed(root: Path) -> None:
+    mine = lines(root / "my.txt", "pets", "wds/food101", "gone")
+    asked = ["Food-101", "sugar-crepe", str(mine), "scenes/swap-obj", "hf:org/name", "pest", "none.txt"]
+    found, missing = resolve(root, asked)
+    assert found == [
+        *("wds/food101", "sugar_crepe/add_obj", "sugar_crepe/swap_obj", "pets", "scenes/swap_obj"),
+        "hf:org/name",
+    ]
+    reasons = dict(missing)
+    assert list(reasons) == [
+        "none.txt",
+        *(f"sugar_crepe/{kind}" for kind in ("add_att", "replace_att", "replace_obj", "replace_rel")),
+        *("sugar_crepe/swap_att", "gone", "pest"),
+    ]
+    assert reasons["pest"].endswith("has no set of this name: did you mean 'pets'?")
+    assert "none.txt must exist" in reasons["none.txt"]
+    assert len(open_sets(root, found[:-1])) == 5
+
+
+def test_nothing_under_the_root_is_needed_for_the_hub(tmp_path: Path) -> None:
+    assert resolve(tmp_path / "absent", ["hf:a/b", "hf:a/b"]) == (["hf:a/b"], [])
+    assert resolve(tmp_path, ["a"])[1] == [
+        ("a", f"{str(tmp_path)!r} has no set of this name: it has 0 sets of other names")
+    ]
+
+
+def test_a_set_names_the_one_that_it_shifts(root: Path) -> None:
+    lines(root / "pets" / "shift_of.txt", "food101")
+    shifted, plain = open_sets(root, ["pets", "wds/food101"])
+    assert isinstance(shifted, Classification)
+    assert isinstance(plain, Classification)
+    assert (shifted.shift_of, plain.shift_of) == ("food101", "")
+
+
+def test_missing_roots_and_sets_are_named(root: Path) -> None:
+    with pytest.raises(DataError, match="there is no such folder"):
+        find_benchmarks(root / "absent")
+    with pytest.raises(DataError, match="there is no such folder"):
+        resolve(root / "absent", ["pets"])
+    with pytest.raises(DataError, match=r"must hold evaluation sets .* got none"):
+        find_benchmarks(root / "nothing")
+    with pytest.raises(DataError, match=r"got a set itself: give .*wds"):
+        find_benchmarks(root / "wds" / "food101")
+    with pytest.raises(DataError, match=r"got a set itself: give "):
+        find_benchmarks(root / "pets")
+    with pytest.raises(DataError, match=r"dataset 'pest' is not under .*did you mean 'pets'"):
+        load_benchmark(root, "pest")
+    with pytest.raises(DataError, match="dataset 'scenes/swap_att' is not under"):
+        open_sets(root, ["scenes/swap_att"])
+    for name in ("../pets", "/pets", ""):
+        with pytest.raises(DataError, match="must be relative and stay inside"):
+            load_benchmark(root, name)
+
+
+def test_a_folder_that_may_not_be_read_is_passed_over(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    listed = Path.iterdir
+
+    def iterdir(path: Path) -> Iterator[Path]:
+        if path.name == "nothing":
+            raise PermissionError("no")
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert find_benchmarks(root) == NAMES
+    assert "nothing is passed over: no" in caplog.text
 
 
 def test_the_shipped_sets_agree_with_their_list() -> None:
@@ -149,11 +149,12 @@ def test_the_shipped_sets_agree_with_their_list() -> None:
     assert [name for name, _, _ in list_datasets()] == list(described)
     assert all(summary and source for _, summary, source in list_datasets())
     names = find_benchmarks("samples")
-    assert set(described) - set(names) == {"train"}
+    assert {row["name"] for row in rows if row["task"] != "train"} == set(names)
     for name in names:
         made = load_benchmark("samples", name)
-        assert len(made) == described[name]["images"]
-        assert made[len(made) - 1][0].mode == "RGB"
+        assert len(made.images) == described[name]["images"]
+        assert made.images[len(made.images) - 1].mode == "RGB"
         if isinstance(made, Classification):
             assert len(made.classnames) == described[name]["classes"]
-            assert {label for _, label in made.entries} == set(range(len(made.classnames)))
+            shown = set(made.labels.tolist())
+            assert made.shift_of or shown == set(range(len(made.classnames)))

@@ -2,11 +2,17 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from patchclip.contracts import Patches
+from patchclip.data.sets import Benchmark, Classification, Retrieval
+from patchclip.errors import DataError
+from patchclip.evaluation._runner import Suite
+from patchclip.evaluation.embedder import Embedder, Encoding
+from patchclip.evaluation.result import Result
 
 
 def picture(number: int) -> Image.Image:
@@ -46,19 +52,42 @@ class TableEncoder:
         raise NotImplementedError
 
 
-class FakeSet:
-    """Entries are (picture(i), target); an OSError stands for an image that cannot be read."""
+class FakeImages:
+    """picture(i) for every i; numbers in `broken` cannot be read."""
 
-    def __init__(
-        self, entries: list[object], classnames: tuple[str, ...] = (), templates: tuple[str, ...] = ("{c}",)
-    ) -> None:
-        self.name, self.entries = "fake", entries
-        self.classnames, self.templates = classnames, templates
+    def __init__(self, count: int, broken: dict[int, str] | None = None) -> None:
+        self.count, self.broken = count, broken or {}
+        self.read: list[int] = []
+        self.fingerprint = f"fake {count} {sorted(self.broken)}"
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return self.count
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, object]:
-        if isinstance(self.entries[index], Exception):
-            raise self.entries[index]
-        return picture(index), self.entries[index]
+    def __getitem__(self, index: int) -> Image.Image:
+        self.read.append(index)
+        if index in self.broken:
+            raise DataError(self.broken[index])
+        return picture(index)
+
+
+def labelled(
+    labels: list[int],
+    classnames: tuple[str, ...],
+    templates: tuple[str, ...] = ("{c}",),
+    broken: dict[int, str] | None = None,
+) -> Classification:
+    """Image i is picture(i) of class labels[i]."""
+    return Classification(
+        "fake", FakeImages(len(labels), broken), np.array(labels, np.int64), classnames, templates
+    )
+
+
+def captioned(captions: list[tuple[str, ...]], broken: dict[int, str] | None = None) -> Retrieval:
+    """Image i is picture(i) with captions[i]."""
+    return Retrieval("fake", FakeImages(len(captions), broken), captions)
+
+
+def score(suite: Suite, encoder: TableEncoder, benchmark: Benchmark, batch_size: int = 128) -> Result:
+    """The one result of a suite on one set."""
+    (result,) = suite.results(Embedder(encoder, Encoding(batch_size=batch_size)), [benchmark])
+    return result

@@ -3,13 +3,16 @@ import json
 import logging
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 
 from patchclip.errors import ConfigError, DataError
-from patchclip.evaluation._runner import evaluate
+from patchclip.evaluation._runner import Results, evaluate
+from patchclip.evaluation.embedder import Encoding
 
 from ._fakes import TableEncoder, picture
 
@@ -30,6 +33,13 @@ def png(number: int) -> bytes:
     buffer = io.BytesIO()
     picture(number).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+ZERO_SHOT = "classification,retrieval"
+
+
+def run(encoder: TableEncoder, root: Path, names: list[str] | None = None, **more: Any) -> Results:
+    return evaluate(encoder, ZERO_SHOT, root, names, **more)
 
 
 @pytest.fixture
@@ -59,23 +69,28 @@ def test_every_set_under_the_root_is_scored_and_written(
 ) -> None:
     seen: list[tuple[str, int, int]] = []
     output = tmp_path / "run" / "eval"
+    encoding = Encoding(batch_size=4, on_progress=lambda *step: seen.append(step))
     with caplog.at_level(logging.WARNING):
-        results = evaluate(
-            encoder, root, batch_size=4, output=output, on_progress=lambda *step: seen.append(step)
-        )
-    assert [result.dataset for result in results] == ["retrieval_pets", "zs_pets"]
-    assert results[0].metrics["image_retrieval_recall@1"] == 1.0
-    assert results[1].metrics["acc1"] == 1.0
-    assert (results[1].images, len(results[1].bad)) == (5, 1)
+        results = run(encoder, root, output=output, encoding=encoding)
+    assert [(result.suite, result.dataset) for result in results] == [
+        ("classification", "zs_pets"),
+        ("retrieval", "retrieval_pets"),
+    ]
+    assert results[0].metrics["acc1"] == 1.0
+    assert results[1].metrics["image_retrieval_recall@1"] == 1.0
+    assert (results[0].images, len(results[0].bad)) == (5, 1)
     assert "zs_pets: 1 images could not be read" in caplog.text
-    assert seen[-2:] == [("zs_pets", 4, 6), ("zs_pets", 6, 6)]
-    assert sorted(path.name for path in output.iterdir()) == ["retrieval_pets.json", "zs_pets.json"]
+    assert seen == [("zs_pets", 4, 6), ("zs_pets", 6, 6), ("retrieval_pets", 4, 6), ("retrieval_pets", 6, 6)]
+    written = sorted(path.name for path in output.iterdir())
+    assert len(written) == 4
+    assert "zs_pets_test_ViT-Table_en_zeroshot_classification.json" in written
 
 
 def test_the_file_follows_clip_benchmarks_schema(root: Path, encoder: TableEncoder, tmp_path: Path) -> None:
-    result = evaluate(encoder, root, ["zs_pets"], output=tmp_path / "out")[0]
-    written = json.loads((tmp_path / "out" / "zs_pets.json").read_text(encoding="utf-8"))
-    assert written == result.to_json()
+    result = run(encoder, root, ["zs_pets"], output=tmp_path / "out")[0]
+    (path,) = (tmp_path / "out").glob("*.json")
+    written = json.loads(path.read_text(encoding="utf-8"))
+    assert written == result.to_json() | {"data_root": str(root)}
     schema = {key: written[key] for key in ("dataset", "model", "pretrained", "task", "language")}
     assert schema == {
         "dataset": "zs_pets",
@@ -84,49 +99,132 @@ def test_the_file_follows_clip_benchmarks_schema(root: Path, encoder: TableEncod
         "task": "zeroshot_classification",
         "language": "en",
     }
-    assert set(written["metrics"]) == {"acc1", "acc5", "mean_per_class_recall"}
+    assert set(written["metrics"]) == {"acc1", "acc5", "mean_per_class_recall", "ece"}
     assert written["bad"] == 1
     assert written["bad_first"][0][0] == "zs_pets/2"
     assert written["seconds"] >= 0
+    with safe_open(path.with_suffix(".safetensors"), "pt") as samples:
+        assert samples.get_tensor("acc1.values").tolist() == [1.0] * 5
+        assert samples.get_tensor("acc1.group").tolist() == [0, 1, 3, 4, 5]
 
 
-@pytest.mark.parametrize("name", ["runs/demo", "hf-hub:org/model", "ViT-B-32"])
-def test_a_path_or_plain_name_has_no_pretrained_tag(name: str, root: Path, encoder: TableEncoder) -> None:
+@pytest.mark.parametrize(
+    "name,model,tag",
+    [
+        ("runs/demo", "runs/demo", ""),
+        ("hf-hub:org/model", "hf-hub:org/model", ""),
+        ("ViT-B-32", "ViT-B-32", ""),
+        ("ViT-B-32:openai", "ViT-B-32", "openai"),
+        ("ViT-B-32:some/weights.safetensors", "ViT-B-32", "some/weights.safetensors"),
+    ],
+)
+def test_model_and_tag(name: str, model: str, tag: str, root: Path, encoder: TableEncoder) -> None:
     encoder.name = name
-    written = evaluate(encoder, root, ["zs_pets"])[0].to_json()
-    assert (written["model"], written["pretrained"]) == (name, "")
+    written = run(encoder, root, ["zs_pets"])[0].to_json()
+    assert (written["model"], written["pretrained"]) == (model, tag)
+
+
+def test_a_file_name_is_bounded_and_harmless(root: Path, encoder: TableEncoder, tmp_path: Path) -> None:
+    names = []
+    for ending in ("a", "b"):
+        encoder.name = "../" * 3 + "runs/" + "x" * 300 + ending
+        run(encoder, root, ["zs_pets"], output=tmp_path / "out")
+        names = [path.name for path in (tmp_path / "out").glob("*.json")]
+    assert len(names) == 2
+    assert all(len(name) < 220 and "/" not in name for name in names)
 
 
 def test_an_empty_list_evaluates_nothing(root: Path, encoder: TableEncoder) -> None:
-    assert evaluate(encoder, root, []) == []
+    assert len(run(encoder, root, [])) == 0
 
 
-def test_names_are_checked_before_anything_is_encoded(root: Path, encoder: TableEncoder) -> None:
-    with pytest.raises(DataError, match=r"zs_pet'.*did you mean 'zs_pets'"):
-        evaluate(encoder, root, ["retrieval_pets", "zs_pet"])
+def test_what_is_missing_or_damaged_is_listed_and_the_rest_evaluated(
+    root: Path, encoder: TableEncoder, tmp_path: Path
+) -> None:
+    (root / "zs_broken").mkdir()
+    (root / "zs_broken" / "classnames.txt").write_text("cat\n")
+    write_tar(root / "zs_broken" / "test", {"0.png": png(0), "0.cls": b"7"})
+    (root / "zs_broken" / "zeroshot_classification_templates.txt").write_text("a {c}\n")
+    asked = ["retrieval_pets", "zs_pet", "zs_broken", "zs_pets"]
+    results = run(encoder, root, asked, output=tmp_path / "out")
+    assert {result.dataset for result in results} == {"retrieval_pets", "zs_pets"}
+    missing, damaged = sorted(results.missing, key=lambda each: each.damaged)
+    assert (missing.asked, missing.damaged) == ("zs_pet", False)
+    assert "zs_pets" in missing.reason
+    assert (damaged.asked, damaged.damaged) == ("zs_broken", True)
+    assert "0.cls" in damaged.reason or "0.tar" in damaged.reason
+    listed = json.loads((tmp_path / "out" / "missing.json").read_text("utf-8"))
+    assert {row["asked"] for row in listed} == {"zs_pet", "zs_broken"}
+    run(encoder, root, ["zs_pets"], output=tmp_path / "out")
+    assert not (tmp_path / "out" / "missing.json").exists()
+
+
+def test_a_set_of_which_no_image_can_be_read_is_damaged(root: Path, encoder: TableEncoder) -> None:
+    write_tar(
+        root / "retrieval_dark" / "test", {f"{i}.{end}": b"x" for i in range(20) for end in ("png", "txt")}
+    )
+    (root / "retrieval_dark" / "dataset_type.txt").write_text("retrieval")
+    results = run(encoder, root, ["retrieval_dark", "zs_pets"])
+    assert [result.dataset for result in results] == ["zs_pets"]
+    assert "cannot be read" in results.missing[0].reason
+
+
+def test_nothing_to_evaluate_is_an_error(root: Path, encoder: TableEncoder, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="none of the data sets can be used"):
+        run(encoder, root, ["zs_pet"])
+    with pytest.raises(DataError, match="no such folder"):
+        run(encoder, tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError):
+        run(encoder, tmp_path / "empty")
     assert encoder.image_batches == []
 
 
-def test_a_missing_or_empty_root_is_an_error(encoder: TableEncoder, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such folder"):
-        evaluate(encoder, tmp_path / "nowhere")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError):
-        evaluate(encoder, tmp_path / "empty")
+def test_unknown_suites_and_options_are_named(root: Path, encoder: TableEncoder) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'retrieval'"):
+        evaluate(encoder, "retrival", root)
+    with pytest.raises(ConfigError, match="names no suite"):
+        evaluate(encoder, ",", root)
+    with pytest.raises(ConfigError, match="no option 'shots'"):
+        evaluate(encoder, "retrieval:shots=3", root)
 
 
-def test_batch_size_must_be_positive(root: Path, encoder: TableEncoder) -> None:
+def test_a_suite_that_stops_does_not_stop_the_others(root: Path, encoder: TableEncoder) -> None:
+    class Stopping:
+        def results(self, embedder: Any, sets: Any) -> Any:
+            raise DataError("its file is gone")
+            yield
+
+    results = evaluate(encoder, [Stopping(), "classification"], root, ["zs_pets"])
+    assert [result.suite for result in results] == ["classification"]
+    assert results.missing[0].damaged
+    assert "its file is gone" in results.missing[0].reason
+
+
+def test_several_models_lie_side_by_side(root: Path, encoder: TableEncoder, tmp_path: Path) -> None:
+    other = TableEncoder(encoder.images.flip(0), encoder.texts)
+    other.name = "other"
+    results = run([encoder, other], root, ["zs_pets"], output=tmp_path / "out")
+    assert [(result.model, result.metrics["acc1"]) for result in results] == [
+        ("ViT-Table:test", 1.0),
+        ("other", 0.0),
+    ]
+    assert len(list((tmp_path / "out").glob("*.json"))) == 2
+
+
+def test_batch_size_must_be_positive() -> None:
     with pytest.raises(ConfigError, match="batch_size=0 must be at least 1"):
-        evaluate(encoder, root, batch_size=0)
+        Encoding(batch_size=0)
 
 
 def test_a_second_result_replaces_the_first_whole(root: Path, encoder: TableEncoder, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    evaluate(encoder, root, ["zs_pets"], output=output)
+    run(encoder, root, ["zs_pets"], output=output)
     encoder.texts = dict.fromkeys(encoder.texts, torch.ones(6))
-    evaluate(encoder, root, ["zs_pets"], output=output)
-    assert json.loads((output / "zs_pets.json").read_text(encoding="utf-8"))["metrics"]["acc1"] == 0.0
-    assert len(list(output.iterdir())) == 1
+    run(encoder, root, ["zs_pets"], output=output)
+    (path,) = output.glob("*.json")
+    assert json.loads(path.read_text(encoding="utf-8"))["metrics"]["acc1"] == 0.0
+    assert len(list(output.iterdir())) == 2
 
 
 def test_no_graph_is_recorded(root: Path, encoder: TableEncoder) -> None:
@@ -139,7 +237,7 @@ def test_no_graph_is_recorded(root: Path, encoder: TableEncoder) -> None:
         return plain(pixels)
 
     encoder.encode_image = watched
-    evaluate(encoder, root, ["retrieval_pets"])
+    run(encoder, root, ["retrieval_pets"])
     assert modes == [True]
 
 
@@ -156,4 +254,4 @@ def test_a_broken_transform_is_not_taken_for_damaged_images(root: Path, encoder:
 
     encoder.preprocess = third_fails
     with pytest.raises(ValueError, match="a mistake of the transform"):
-        evaluate(encoder, root, ["retrieval_pets"])
+        run(encoder, root, ["retrieval_pets"])

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from patchclip.errors import TowerError
 from patchclip.models.architectures import create
-from patchclip.models.text import check_shorter, encode_text
+from patchclip.models.text import check_shorter, encode_text, unpadded
 from tests.models._tiny import NATIVE, TEXT
 
 SHORT, FULL, END = 7, 16, 49407
@@ -110,3 +110,18 @@ def test_towers_that_see_the_padding_are_refused(options: dict[str, Any], reason
 def test_rows_longer_than_the_context_are_refused() -> None:
     with pytest.raises(TowerError, match="captions of 17 tokens do not fit the text tower's context of 16"):
         check_shorter(model(), 17)
+
+
+def test_padding_that_no_token_sees_is_cut_off() -> None:
+    made = model()
+    short, padded = rows()
+    cut = unpadded(made, padded)
+    assert cut.shape[1] == int((padded != 0).sum(1).max()) <= SHORT
+    torch.testing.assert_close(encode_text(made, cut), made.encode_text(padded))
+    assert unpadded(made, short) is short
+
+
+@pytest.mark.parametrize("options", [options for options, _ in REFUSED.values()], ids=REFUSED)
+def test_padding_that_takes_part_is_kept(options: dict[str, Any]) -> None:
+    padded = rows()[1]
+    assert unpadded(model(**options), padded) is padded

@@ -1,5 +1,6 @@
 """The encoder: unit embeddings, patches in the space of the texts, the same numbers as open_clip."""
 
+import math
 from typing import Any
 
 import open_clip
@@ -152,6 +153,14 @@ def test_patches_are_refused_while_open_clip_drops_some() -> None:
     found.model.train()
     with pytest.raises(TowerError, match=r"8 patches for a grid of 4 x 4.*model.eval\(\)"):
         found.patch_features(pictures(found.architecture))
+
+
+def test_the_scale_is_that_of_the_model() -> None:
+    found = encoder()
+    torch.nn.init.constant_(found.model.logit_scale, 2.5)
+    assert found.scale == pytest.approx(math.exp(2.5))
+    del found.model.logit_scale
+    assert found.scale == 1.0
 
 
 @pytest.mark.parametrize("kind", list(CANNOT_DROP))

@@ -76,7 +76,7 @@ def make_run(folder: Path, *overrides: str) -> Path:
         torch.manual_seed(0)
         architecture = create(config.model.name, image_size=32, context_length=16, overrides=TINY)
     save_final(run, architecture, architecture.model.state_dict())
-    evaluate(towers.load(run, device="cpu"), root, output=run / "eval")
+    evaluate(towers.load(run, device="cpu"), "classification,retrieval", root, output=run / "eval")
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in metric_lines(20)))
     summary = {
         "status": "done",

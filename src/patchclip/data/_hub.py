@@ -12,7 +12,8 @@ from patchclip.data._table import Columns, caption_list, check_columns
 from patchclip.errors import DataError
 
 
-def _datasets() -> Any:
+def library() -> Any:
+    """The package `datasets`. Raises DataError with the line that installs it."""
     try:
         import datasets
     except ImportError as error:
@@ -26,7 +27,7 @@ def load_hub(name: str, split: str) -> Any:
     Raises:
         DataError: The dataset, configuration or split does not exist or cannot be reached.
     """
-    datasets = _datasets()
+    datasets = library()
     path, _, config = name.partition(":")
     try:
         return datasets.load_dataset(path, config or None, split=split)
@@ -53,7 +54,7 @@ class HubSource:
     """
 
     def __init__(self, dataset: Any, columns: Columns) -> None:
-        datasets = _datasets()
+        datasets = library()
         if not isinstance(dataset, datasets.Dataset):
             kind = type(dataset).__name__
             raise DataError(
@@ -83,7 +84,7 @@ class HubSource:
         if not found:
             return BadSample(key, "its caption is empty")
         try:
-            return Pair(_image(row[self._columns.image]), found, key)
+            return Pair(picture_in(row[self._columns.image]), found, key)
         except UnusableError as error:
             return BadSample(key, str(error))
 
@@ -92,7 +93,7 @@ class HubSource:
         return captions.cleaned(caption_list(self._texts[i][self._columns.caption], self._columns))
 
 
-def _image(cell: Any) -> Image.Image:
+def picture_in(cell: Any) -> Image.Image:
     """The picture in a cell: {"bytes", "path"} of an Image column, bytes, or a path."""
     if isinstance(cell, dict):
         cell = cell.get("bytes") or cell.get("path")

@@ -1,93 +1,56 @@
-"""Evaluation sets in clip_benchmark's webdataset layout, local or shipped with the package.
+"""The evaluation sets under a root, whatever layout each has, and those that ship with the package.
 
-    ROOT/NAME/classnames.txt                          one class name a line; line i is label i
-    ROOT/NAME/zeroshot_classification_templates.txt   one prompt a line with {c} for the class name
-    ROOT/NAME/dataset_type.txt                        "retrieval"; absent or "classification" otherwise
-    ROOT/NAME/SPLIT/nshards.txt                       number of shards
-    ROOT/NAME/SPLIT/0.tar, 1.tar, ...                 images with .cls (label) or .txt (one caption a line)
+    ROOT/NAME/...      a set: webdataset shards, folders of images, a file of captions, a Hugging Face dataset
+    ROOT/GROUP/NAME    the same, named "GROUP/NAME"
+    hf:ORG/NAME        a dataset of the Hugging Face hub or its cache
 
-Source: LAION CLIP_benchmark 1.6, `datasets/builder.py`, build_wds_dataset.
-Differs: images are read in any order and the type in dataset_type.txt decides the task. A damaged shard, a
-    label without a class, or an image without label or caption ends the opening of a set with an error. An
-    image that cannot be decoded is found only when it is asked for: `set[i]` raises DataError, and the
-    evaluation scores the set without it and lists it under `bad` in its result.
+A file NAME/shift_of.txt names the set of which this one is a shift: the same classes in ordinary images.
+Each layout is a module beside this one: `_wds_set`, `_folder_set`, `_annotated_set`, `_hub_set` and
+`selections`.
+An image that cannot be decoded is found only when it is asked for: `images[i]` raises DataError, and the
+evaluation scores the set without it and lists it under `bad`.
 """
 
 import json
-import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from PIL import Image
-
-from patchclip.data import _tar, captions
-from patchclip.data._decode import IMAGE_EXTENSIONS, UnusableError, decode_image
+from patchclip.data import (
+    _annotated_set,
+    _folder_set,
+    _hub_set,
+    _wds_set,
+    dataset_lists,
+    selections,
+)
+from patchclip.data._text_files import read_lines, relative_name
+from patchclip.data.sets import Benchmark, Classification, Retrieval
 from patchclip.errors import DataError
 from patchclip.registry import closest
 
+__all__ = [
+    "Classification",
+    "Retrieval",
+    "benchmark_root",
+    "find_benchmarks",
+    "list_datasets",
+    "load_benchmark",
+    "open_sets",
+    "resolve",
+]
+
+logger = logging.getLogger(__name__)
+
 _SHIPPED = Path(__file__).parent / "samples"
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where the bytes of an image lie."""
-
-    path: Path
-    name: str
-    offset: int
-    size: int
-
-    def image(self) -> Image.Image:
-        """The RGB image.
-
-        Raises:
-            DataError: It cannot be read.
-        """
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self.offset)
-                return decode_image(file.read(self.size))
-        except (UnusableError, OSError) as error:
-            raise DataError(f"{self.path}, {self.name}: {error}") from error
-
-
-@dataclass(frozen=True)
-class Classification:
-    """Labelled images: `len(set)` and `set[i]` -> (RGB image, label).
-
-    Attributes:
-        name: Folder name.
-        classnames: Name of every label.
-        templates: Prompts with "{c}" for the class name.
-    """
-
-    name: str
-    classnames: tuple[str, ...]
-    templates: tuple[str, ...]
-    entries: tuple[tuple[_Place, int], ...]
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def __getitem__(self, i: int) -> tuple[Image.Image, int]:
-        place, label = self.entries[i]
-        return place.image(), label
-
-
-@dataclass(frozen=True)
-class Retrieval:
-    """Captioned images: `len(set)` and `set[i]` -> (RGB image, captions)."""
-
-    name: str
-    entries: tuple[tuple[_Place, tuple[str, ...]], ...]
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def __getitem__(self, i: int) -> tuple[Image.Image, tuple[str, ...]]:
-        place, texts = self.entries[i]
-        return place.image(), texts
+_LAYOUTS: tuple[tuple[Callable[[Path], bool], Callable[[Path, str, str], Benchmark]], ...] = (
+    (_wds_set.is_wds_set, _wds_set.open_wds_set),
+    (_hub_set.is_hub_folder, _hub_set.open_hub_folder),
+    (_annotated_set.is_annotated_set, _annotated_set.open_annotated_set),
+    (_folder_set.is_captioned_folder, _folder_set.open_captioned_folder),
+    (_folder_set.is_class_folders, _folder_set.open_class_folders),
+)
 
 
 def benchmark_root(root: str | Path) -> Path:
@@ -96,43 +59,171 @@ def benchmark_root(root: str | Path) -> Path:
 
 
 def find_benchmarks(root: str | Path) -> list[str]:
-    """Names of the sets under a root, sorted: its folders that hold SPLIT/nshards.txt.
+    """Names of the sets under a root, sorted.
 
     Raises:
         DataError: The root is no folder or holds no set.
     """
-    folder = benchmark_root(root)
-    if not folder.is_dir():
-        raise DataError(f"root={str(root)!r} must be a folder of evaluation sets: there is no such folder")
-    names = sorted({path.parent.parent.name for path in folder.glob("*/*/nshards.txt")})
+    names = _found(root)
     if not names:
         raise DataError(
-            f"root={str(root)!r} must hold evaluation sets (NAME/test/nshards.txt, NAME/test/0.tar), got none"
+            f"root={str(root)!r} must hold evaluation sets (NAME/test/nshards.txt, NAME/test/CLASS/*.jpg, a "
+            "file of captions, a saved dataset), got none"
         )
     return names
 
 
-def load_benchmark(root: str | Path, name: str, split: str = "test") -> Classification | Retrieval:
+def load_benchmark(root: str | Path, name: str, split: str = "test") -> Benchmark:
     """Opens one evaluation set and checks its labels and captions; images are decoded when asked for.
 
     Args:
         root: Folder of sets, or "samples".
-        name: One of `find_benchmarks(root)`.
-        split: Folder of the shards inside the set.
+        name: One of `find_benchmarks(root)`, "NAME/KIND" for a selection of it, or "hf:ORG/NAME[:CONFIG]".
+        split: "test", "val" or "train".
+
+    Returns:
+        The set; of SugarCrepe or ARO, the first of its selections.
 
     Raises:
         DataError: The set, its type or one of its files is missing, damaged or inconsistent.
     """
-    names = find_benchmarks(root)
-    if name not in names:
-        raise DataError(f"dataset {name!r} is not under {str(root)!r}: {closest(name, names)}")
-    folder = benchmark_root(root) / name
-    kind_file = folder / "dataset_type.txt"
-    kind = kind_file.read_text("utf-8").strip() if kind_file.exists() else "classification"
-    if kind not in _KINDS:
-        kinds = " or ".join(_KINDS)
-        raise DataError(f"{kind_file} must say {kinds}, got {kind!r}: other tasks are not supported")
-    return _KINDS[kind](folder, split)
+    if name.startswith(_hub_set.PREFIX):
+        return _hub_set.open_hub_name(name, split)
+    folder = _folder_of(root, name)
+    if folder is None or selections.is_selection_set(folder):
+        return _opened(root, name)[0]
+    return _main(folder, name, split)
+
+
+def open_sets(root: str | Path, names: Sequence[str]) -> list[Benchmark]:
+    """Opens sets, each followed by the selections of captions over its images.
+
+    Args:
+        root: Folder of sets, or "samples".
+        names: As `resolve` gives them.
+
+    Raises:
+        DataError: A set is missing, damaged or inconsistent.
+    """
+    return [benchmark for name in names for benchmark in _opened(root, name)]
+
+
+def resolve(root: str | Path, asked: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """The sets that are meant, and those that are not there.
+
+    Args:
+        root: Folder of sets, or "samples".
+        asked: Names, as clip_benchmark writes them, too ("wds/food101", "sugar_crepe/swap_obj"); lists (see
+            `dataset_lists.LISTS`); text files with one name a line; "hf:ORG/NAME[:CONFIG]". Letter case, "_",
+            "-" and "/" make no difference.
+
+    Returns:
+        Names for `open_sets`, each once, and (asked, reason) for each that was not found.
+
+    Raises:
+        DataError: The root is no folder, and a set under it is asked for.
+    """
+    wanted: list[str] = []
+    missing: list[tuple[str, str]] = []
+    for each in asked:
+        try:
+            wanted += dataset_lists.expand([each])
+        except DataError as error:
+            missing.append((each, str(error)))
+    local = any(not name.startswith(_hub_set.PREFIX) for name in wanted)
+    known = _found(root) if local else []
+    names: list[str] = []
+    for name in wanted:
+        found = name if name.startswith(_hub_set.PREFIX) else _meant(root, name, known)
+        if found is None:
+            hint = dataset_lists.nearest(name, known)
+            missing.append((name, f"{str(root)!r} has no set of this name: {hint}"))
+        else:
+            names.append(found)
+    return list(dict.fromkeys(names)), missing
+
+
+def _meant(root: str | Path, asked: str, known: Sequence[str]) -> str | None:
+    """The name of the set, or of a selection of a set, that is asked for."""
+    found = dataset_lists.match(asked, known)
+    head, _, tail = asked.rpartition("/")
+    if found is not None or not head:
+        return found
+    parent = dataset_lists.match(head, known)
+    if parent is None:
+        return None
+    kind = dataset_lists.match(tail, selections.kinds(benchmark_root(root) / parent))
+    return f"{parent}/{kind}" if kind else None
+
+
+def _opened(root: str | Path, name: str) -> list[Benchmark]:
+    """A set and its selections, or the one selection that the name asks for."""
+    if name.startswith(_hub_set.PREFIX):
+        return [_hub_set.open_hub_name(name, "test")]
+    folder, parent = _folder_of(root, name), name
+    if folder is None:
+        parent, _, kind = name.rpartition("/")
+        folder = _folder_of(root, parent) if parent else None
+        if folder is None or kind not in selections.kinds(folder):
+            raise DataError(
+                f"dataset {name!r} is not under {str(root)!r}: {closest(name, find_benchmarks(root))}"
+            )
+    if selections.is_selection_set(folder):
+        found: list[Benchmark] = [*selections.open_selection_set(folder, parent)]
+    else:
+        main = _main(folder, parent, "test")
+        found = [main, *selections.selections_of(folder, main)]
+    return found if parent == name else [each for each in found if each.name == name]
+
+
+def _main(folder: Path, name: str, split: str) -> Benchmark:
+    found = next(opened for known, opened in _LAYOUTS if known(folder))(folder, name, split)
+    path = folder / "shift_of.txt"
+    if isinstance(found, Classification) and path.exists():
+        (shift_of,) = read_lines(path, "the name of the set of ordinary images with the same classes")[:1]
+        return replace(found, shift_of=shift_of)
+    return found
+
+
+def _folder_of(root: str | Path, name: str) -> Path | None:
+    """The folder of a set, None where there is none of that name."""
+    base = benchmark_root(root)
+    if not base.is_dir():
+        raise DataError(f"root={str(root)!r} must be a folder of evaluation sets: there is no such folder")
+    folder = base / relative_name(name, f"dataset {name!r}")
+    return folder if folder.is_dir() and _is_set(folder) else None
+
+
+def _found(root: str | Path) -> list[str]:
+    base = benchmark_root(root)
+    if not base.is_dir():
+        raise DataError(f"root={str(root)!r} must be a folder of evaluation sets: there is no such folder")
+    if _wds_set.is_wds_set(base) or _folder_set.has_class_splits(base):
+        raise DataError(f"root={str(root)!r} must hold folders of sets, got a set itself: give {base.parent}")
+    names = []
+    for path in _folders(base):
+        if _is_set(path):
+            names.append(path.name)
+        else:
+            names += [f"{path.name}/{inner.name}" for inner in _folders(path) if _is_set(inner)]
+    return sorted(names)
+
+
+def _folders(path: Path) -> list[Path]:
+    """Folders that can be seen inside one; none where it may not be read."""
+    try:
+        return [entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+    except PermissionError as error:
+        logger.warning("%s is passed over: %s", path, error)
+        return []
+
+
+def _is_set(folder: Path) -> bool:
+    try:
+        return selections.is_selection_set(folder) or any(known(folder) for known, _ in _LAYOUTS)
+    except PermissionError as error:
+        logger.warning("%s is passed over: %s", folder, error)
+        return False
 
 
 def list_datasets() -> list[tuple[str, str, str]]:
@@ -144,103 +235,3 @@ def list_datasets() -> list[tuple[str, str, str]]:
 def _summary(row: dict[str, object]) -> str:
     classes = f", {row['classes']} classes" if row["classes"] else ""
     return f"{row['what']} ({row['task']}, {row['images']} images{classes})"
-
-
-def _classification(folder: Path, split: str) -> Classification:
-    classnames = _lines(folder / "classnames.txt", "one class name a line")
-    templates = _lines(folder / "zeroshot_classification_templates.txt", "one prompt with {c} a line")
-    wrong = [template for template in templates if "{c}" not in template]
-    if wrong:
-        raise DataError(f"templates of {folder.name} must contain {{c}} for the class name, got {wrong[0]!r}")
-    entries = []
-    for place, parts, read in _samples(folder, split):
-        label = read(parts["cls"]).strip() if "cls" in parts else ""
-        if not label.isdigit() or int(label) >= len(classnames):
-            raise DataError(
-                f"{place.path}, {place.name}: its .cls must be a label in [0, {len(classnames)}), a line of "
-                f"classnames.txt, got {label or 'nothing'!r}"
-            )
-        entries.append((place, int(label)))
-    return Classification(folder.name, classnames, templates, tuple(entries))
-
-
-def _retrieval(folder: Path, split: str) -> Retrieval:
-    entries = []
-    for place, parts, read in _samples(folder, split):
-        texts = captions.cleaned(read(parts["txt"]).splitlines()) if "txt" in parts else ()
-        if not texts:
-            raise DataError(f"{place.path}, {place.name}: its .txt must hold captions, got none")
-        entries.append((place, texts))
-    return Retrieval(folder.name, tuple(entries))
-
-
-_KINDS: dict[str, Callable[[Path, str], Classification | Retrieval]] = {
-    "classification": _classification,
-    "retrieval": _retrieval,
-}
-
-_Parts = dict[str, _tar.Member]
-_Read = Callable[[_tar.Member], str]
-
-
-def _lines(path: Path, rule: str) -> tuple[str, ...]:
-    try:
-        lines = tuple(line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} must exist, UTF-8, with {rule}: {error}") from error
-    if not lines:
-        raise DataError(f"{path} must hold {rule}: it is empty")
-    return lines
-
-
-def _samples(folder: Path, split: str) -> Iterator[tuple[_Place, _Parts, _Read]]:
-    """Every sample of a set in the order of its shards: its image, its other parts and how to read them."""
-    counted = folder / split / "nshards.txt"
-    if not counted.exists():
-        splits = sorted(path.parent.name for path in folder.glob("*/nshards.txt"))
-        raise DataError(
-            f"{folder.name} has no split {split!r} ({counted} is missing): {closest(split, splits)}"
-        )
-    text = counted.read_text("utf-8").strip()
-    if not text.isdigit() or int(text) < 1:
-        raise DataError(f"{counted} must hold the number of shards, at least 1, got {text!r}")
-    for number in range(int(text)):
-        yield from _shard(folder / split / f"{number}.tar")
-
-
-def _shard(path: Path) -> Iterator[tuple[_Place, _Parts, _Read]]:
-    if not path.exists():
-        raise DataError(f"{path} is missing, but counted in nshards.txt: copy it or correct the number")
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        for key, parts in _groups(fd, path).items():
-            image = next((parts[end] for end in IMAGE_EXTENSIONS if end in parts), None)
-            if image is None:
-                raise DataError(
-                    f"{path}, {key}: it must have an image ({', '.join(IMAGE_EXTENSIONS)}), got none"
-                )
-            yield _Place(path, image.name, image.offset, image.size), parts, _reader(fd, path)
-    finally:
-        os.close(fd)
-
-
-def _groups(fd: int, path: Path) -> dict[str, _Parts]:
-    groups: dict[str, _Parts] = {}
-    try:
-        for member in _tar.scan(fd):
-            key, extension = _tar.split_key(member.name) or ("", "")
-            if extension:
-                groups.setdefault(key, {})[extension] = member
-    except _tar.CutError as error:
-        raise DataError(f"{path} must be whole: {error}. Copy it again") from error
-    return groups
-
-
-def _reader(fd: int, path: Path) -> _Read:
-    def read(member: _tar.Member) -> str:
-        try:
-            return os.pread(fd, member.size, member.offset).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}, {member.name}: it must be UTF-8 text ({error})") from error
-
-    return read

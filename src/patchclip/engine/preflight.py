@@ -11,7 +11,7 @@ from patchclip.config import METHODS, EvalConfig, TrainConfig
 from patchclip.contracts import Batch
 from patchclip.engine.assemble import Parts, build_method
 from patchclip.errors import ConfigError
-from patchclip.evaluation._runner import open_benchmarks
+from patchclip.evaluation._runner import build_suites, open_benchmarks
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +54,13 @@ def check_methods(config: TrainConfig) -> None:
 
 
 def check_sets(chosen: EvalConfig) -> None:
-    """Opens every evaluation set now, so that one that is missing or damaged does not end a run at its end.
+    """Opens every evaluation set now, so that one that is missing or damaged is not found at the end of a run.
 
     Raises:
+        ConfigError: a suite or one of its options is unknown.
         DataError: the root or a set cannot be used.
     """
+    build_suites(chosen.suites)
     open_benchmarks(chosen.root, chosen.datasets)
 
 

@@ -23,6 +23,8 @@ from patchclip.engine.watch import LossWatch
 from patchclip.engine.window import Stopwatch, Window
 from patchclip.errors import Interrupted
 from patchclip.evaluation._runner import evaluate
+from patchclip.evaluation.embedder import Encoding
+from patchclip.evaluation.result import Result
 from patchclip.models.towers import ClipEncoder, pick_device
 
 log = logging.getLogger(__name__)
@@ -244,9 +246,16 @@ def evaluate_parts(config: TrainConfig, parts: Parts) -> dict[str, Any]:
     output = Path(config.output) / "eval"
     with torch.compiler.set_stance("force_eager"):  # each batch of another size would be a graph of its own
         results = evaluate(
-            encoder, config.eval.root, config.eval.datasets, batch_size=config.eval.batch_size, output=output
+            *(encoder, config.eval.suites, config.eval.root, config.eval.datasets),
+            output=output,
+            encoding=Encoding(batch_size=config.eval.batch_size),
         )
     model.train()
     for result in results:
         log.info("%s: %s", result.dataset, ", ".join(f"{k} {v:.3f}" for k, v in result.metrics.items()))
-    return {f"{r.dataset}/{k}": v for r in results for k, v in r.metrics.items()}
+    return {f"{score_key(r)}/{k}": v for r in results for k, v in r.metrics.items()}
+
+
+def score_key(result: Result) -> str:
+    """What a result's metrics are logged under: its data set, and the task where it is not zero-shot."""
+    return result.dataset if result.task.startswith("zeroshot") else f"{result.dataset}/{result.task}"

@@ -1,78 +1,159 @@
-"""Runs the suite that fits each data set found under a root, and writes one JSON file a data set."""
+"""Runs suites on models and data sets; every result is on disk as soon as it is known."""
 
+import json
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol, overload
 
+from patchclip import registry
 from patchclip.contracts import Encoder
-from patchclip.data.benchmarks import Classification, Retrieval, find_benchmarks, load_benchmark
-from patchclip.errors import ConfigError
-from patchclip.evaluation._result import Result
-from patchclip.evaluation.retrieval import retrieval
-from patchclip.evaluation.zeroshot import zeroshot
+from patchclip.data import benchmarks
+from patchclip.data.sets import Benchmark
+from patchclip.errors import ConfigError, DataError, PatchclipError
+from patchclip.evaluation import _spec
+from patchclip.evaluation.embedder import Embedder, Encoding
+from patchclip.evaluation.imagenet import named
+from patchclip.evaluation.result import Result
+from patchclip.models.towers import load
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[str, int, int], None]
+PROBED = 8
+"""Images of a set that are tried before it is called unreadable."""
+
+
+class Suite(Protocol):
+    """What is asked of a model; a file in evaluation/suites/ each, found by its name."""
+
+    def results(self, embedder: Embedder, sets: Sequence[Benchmark]) -> Iterator[Result]:
+        """One result for each data set and task, of the sets that the suite can use."""
+        ...
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A data set or suite that could not be evaluated.
+
+    Attributes:
+        asked: its name.
+        reason: why, with the file and the cure.
+        damaged: whether it is there but cannot be used.
+    """
+
+    asked: str
+    reason: str
+    damaged: bool = False
+
+
+class Results(Sequence[Result]):
+    """Results in the order they were made, and what is missing.
+
+    Attributes:
+        missing: data sets that were asked for and not found, or could not be used.
+    """
+
+    def __init__(self, results: Sequence[Result], missing: Sequence[Missing] = ()) -> None:
+        self._results, self.missing = tuple(results), tuple(missing)
+
+    @overload
+    def __getitem__(self, index: int) -> Result: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Result]: ...
+
+    def __getitem__(self, index: int | slice) -> Result | Sequence[Result]:
+        return self._results[index]
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    def __repr__(self) -> str:
+        lines = [f"{r.model}  {r.suite}  {r.dataset}  {_shown(r.metrics)}" for r in self._results]
+        lines += [f"missing: {each.asked}: {each.reason}" for each in self.missing]
+        return "\n".join(lines) or "no results"
 
 
 def evaluate(
-    encoder: Encoder,
-    root: str | Path = "samples",
-    datasets: Sequence[str] | None = None,
+    model: Any,
+    suite: str | Suite | Sequence[str | Suite] = "all",
+    data_root: str | Path = "samples",
+    datasets: Sequence[str | Benchmark] | None = None,
     *,
-    batch_size: int = 128,
     output: str | Path | None = None,
-    on_progress: Progress | None = None,
-) -> list[Result]:
-    """Evaluates an encoder zero-shot: classification sets by class names, retrieval sets by captions.
+    encoding: Encoding | None = None,
+) -> Results:
+    """Evaluates models; images and texts are encoded once, whatever number of suites looks at them.
 
-    Names and layouts of all sets are checked before the first image is encoded; with `output`, every
-    result is on disk as soon as it is known.
+    All data sets are opened and checked before the first image is encoded. One that is missing or damaged is
+    listed in `missing` and left out; an unreadable image is left out and listed in its result.
 
     Args:
-        encoder: the model, for instance from `patchclip.load`.
-        root: folder of data sets in clip_benchmark's webdataset layout; "samples" is the shipped one.
-        datasets: names under the root; None takes all that are found, an empty list none.
-        batch_size: images or texts a forward pass, at least 1.
-        output: folder for <dataset>.json, in clip_benchmark's schema with extras; None writes nothing.
-        on_progress: called with (data set, images done, images in all).
+        model: an encoder, for instance from `patchclip.load`, a name or path that it takes, or several.
+        suite: "all", names as "classification,linear-probe:shots=[1,4]", or suite objects.
+        data_root: folder of data sets in clip_benchmark's webdataset layout, as image folders, or as Hugging
+            Face data sets on disk; "samples" is the shipped one.
+        datasets: names under the root, `wds/NAME`, `hf:ORG/NAME`, lists as "vtab", text files of names, or
+            sets that are open; None takes all that are found, an empty list none.
+        output: folder for a JSON file (clip_benchmark's schema with extras) and the samples of each result;
+            None writes nothing.
+        encoding: batch size, cache, threads and progress.
 
     Returns:
-        One result a data set, in the order asked for.
+        A result for each model, suite and data set, and what is missing.
 
     Raises:
-        ConfigError: batch_size is below 1.
-        DataError: the root or a data set is missing or cannot be used.
+        ConfigError: an unknown suite or option, or model name.
+        DataError: the root is missing, or none of the data sets can be used.
+        CheckpointError: a model without readable weights.
     """
-    if batch_size < 1:
-        raise ConfigError(f"batch_size={batch_size} must be at least 1: images or texts a forward pass")
-    results = []
-    for benchmark in open_benchmarks(root, datasets):
-        started = time.perf_counter()
-        report = None if on_progress is None else _named(on_progress, benchmark.name)
-        if isinstance(benchmark, Classification):
-            result = zeroshot(encoder, benchmark, batch_size, report)
+    suites = build_suites(suite)
+    sets, missing = usable_sets(data_root, datasets)
+    if datasets is not None and not datasets:
+        return Results([])
+    if not sets:
+        raise DataError("none of the data sets can be used: " + "; ".join(each.reason for each in missing))
+    results: list[Result] = []
+    models = [model] if isinstance(model, str | Path) or hasattr(model, "encode_image") else list(model)
+    for each in models:
+        encoder = load(each) if isinstance(each, str | Path) else each
+        for found in _of_model(encoder, suites, sets, encoding):
+            if isinstance(found, Missing):
+                missing.append(found)
+                continue
+            if output is not None:
+                found.save(Path(output), data_root=str(data_root))
+            results.append(found)
+    if output is not None:
+        _write_missing(Path(output), missing)
+    return Results(results, missing)
+
+
+def build_suites(suite: str | Suite | Sequence[str | Suite]) -> list[tuple[str, Suite]]:
+    """Suites by name, in the order asked for; "all" takes every one with its defaults.
+
+    Raises:
+        ConfigError: an unknown suite or option.
+    """
+    if isinstance(suite, str):
+        suite = registry.names("suites") if suite.strip() == "all" else _spec.split(suite)
+    elif not isinstance(suite, Sequence):
+        suite = [suite]
+    if not suite:
+        raise ConfigError("suite='' names no suite: use all, or a comma list as classification,retrieval")
+    built: list[tuple[str, Suite]] = []
+    for each in suite:
+        if isinstance(each, str):
+            name, options = _spec.name_and_options(each)
+            built.append((name.replace("-", "_"), registry.build("suites", name, **options)))
         else:
-            result = retrieval(encoder, benchmark, batch_size, report)
-        result = replace(result, seconds=time.perf_counter() - started)
-        if result.bad:
-            first = result.bad[0]
-            logger.warning(
-                "%s: %d images could not be read and were left out; first %s: %s",
-                *(result.dataset, len(result.bad), first.key, first.reason),
-            )
-        if output is not None:
-            result.save(Path(output))
-        results.append(result)
-    return results
+            built.append((type(each).__module__.rpartition(".")[2], each))
+    return built
 
 
-def open_benchmarks(
-    root: str | Path, datasets: Sequence[str] | None = None
-) -> list[Classification | Retrieval]:
+def open_benchmarks(root: str | Path, datasets: Sequence[str] | None = None) -> list[Benchmark]:
     """The data sets to evaluate, opened and checked; none of their images is read.
 
     Raises:
@@ -82,9 +163,101 @@ def open_benchmarks(
         datasets = [datasets]
     if datasets is not None and not datasets:
         return []
-    names = find_benchmarks(root) if datasets is None else datasets
-    return [load_benchmark(root, name) for name in names]
+    names = benchmarks.find_benchmarks(root) if datasets is None else datasets
+    return [benchmarks.load_benchmark(root, name) for name in names]
 
 
-def _named(on_progress: Progress, name: str) -> Callable[[int, int], None]:
-    return lambda done, total: on_progress(name, done, total)
+def usable_sets(
+    root: str | Path, datasets: Sequence[str | Benchmark] | None = None
+) -> tuple[list[Benchmark], list[Missing]]:
+    """The data sets that are there and can be read, and what is wrong with the others.
+
+    Args:
+        root: folder of data sets, or "samples".
+        datasets: names as `evaluate` takes them, or sets that are open; None takes all under the root.
+
+    Raises:
+        DataError: the root is missing.
+    """
+    if isinstance(datasets, str):
+        datasets = datasets.split(",")
+    asked = [each for each in datasets or () if isinstance(each, str)]
+    sets: list[Benchmark] = [each for each in datasets or () if not isinstance(each, str)]
+    names, lost = benchmarks.resolve(root, asked) if asked else ([], [])
+    if datasets is None:
+        names = benchmarks.find_benchmarks(root)
+    missing = [Missing(each, reason) for each, reason in lost]
+    for name in names:
+        try:
+            opened = [named(each) for each in benchmarks.open_sets(root, [name])]
+            for benchmark in opened[:1]:
+                _check_readable(benchmark)
+        except DataError as error:
+            missing.append(Missing(name, str(error), damaged=True))
+            continue
+        sets += opened
+    for each in missing:
+        logger.warning("left out: %s (%s)", each.asked, each.reason)
+    return sets, missing
+
+
+def _check_readable(benchmark: Benchmark) -> None:
+    """Raises DataError unless one of a few images, spread over the set, can be read."""
+    count = len(benchmark.images)
+    if not count:
+        raise DataError(f"{benchmark.name} has no image: an evaluation needs at least one")
+    for index in range(0, count, max(1, count // PROBED)):
+        try:
+            benchmark.images[index]
+        except DataError as error:
+            reason = error
+            continue
+        return
+    raise DataError(f"{benchmark.name}: its images cannot be read; the last tried: {reason}") from reason
+
+
+def _of_model(
+    encoder: Encoder,
+    suites: Sequence[tuple[str, Suite]],
+    sets: Sequence[Benchmark],
+    encoding: Encoding | None,
+) -> Iterator[Result | Missing]:
+    """The results of one model; a suite that cannot go on is noted, the others are still run."""
+    embedder = Embedder(encoder, encoding)
+    told: set[str] = set()
+    for name, suite in suites:
+        started = time.perf_counter()
+        try:
+            for result in suite.results(embedder, sets):
+                seconds = time.perf_counter() - started
+                if result.bad and result.dataset.partition("/")[0] not in told:
+                    told.add(result.dataset.partition("/")[0])
+                    _tell(result)
+                yield replace(result, model=encoder.name, suite=name, seconds=seconds)
+                started = time.perf_counter()
+        except PatchclipError as error:
+            logger.warning("%s stopped: %s", name, error)
+            yield Missing(f"{name} of {encoder.name}", str(error), damaged=True)
+
+
+def _tell(result: Result) -> None:
+    first = result.bad[0]
+    logger.warning(
+        "%s: %d images could not be read and were left out; first %s: %s",
+        *(result.dataset, len(result.bad), first.key, first.reason),
+    )
+
+
+def _write_missing(folder: Path, missing: Sequence[Missing]) -> None:
+    """missing.json, for the report; it goes away when nothing is missing."""
+    path = folder / "missing.json"
+    if not missing:
+        path.unlink(missing_ok=True)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [{"asked": each.asked, "reason": each.reason, "damaged": each.damaged} for each in missing]
+    path.write_text(json.dumps(rows, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _shown(metrics: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())

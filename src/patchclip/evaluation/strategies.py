@@ -1,19 +1,18 @@
 """Masking strategies side by side: built from a line of text, drawn on the same images, measured."""
 
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import yaml
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from patchclip import registry
 from patchclip.contracts import Guided, Masker, Resizing
 from patchclip.errors import ConfigError, TowerError
+from patchclip.evaluation import _spec
 from patchclip.evaluation.mask_view import View
 from patchclip.evaluation.masks import (
     entropy_bits,
@@ -111,7 +110,7 @@ def parse(text: str, ratio: float, give: Giver) -> tuple[list[Strategy], list[tu
         raise ConfigError(f"ratio={ratio} must be in [0, 1): the share of patches dropped, for instance 0.5")
     if text.strip() == "all":
         return _all(ratio, give)
-    parts = [part.strip() for part in re.split(r",(?![^\[(]*[\])])", text) if part.strip()]
+    parts = _spec.split(text)
     if not parts:
         raise ConfigError("strategies='' names no masker: use all, or a comma list as random,pgs")
     return [_strategy(part, ratio, give) for part in parts], []
@@ -131,13 +130,7 @@ def _all(ratio: float, give: Giver) -> tuple[list[Strategy], list[tuple[str, str
 
 
 def _strategy(part: str, ratio: float, give: Giver) -> Strategy:
-    name, _, rest = part.partition(":")
-    options: dict[str, Any] = {}
-    for setting in filter(None, (piece.strip() for piece in rest.split(";"))):
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise ConfigError(f"{part!r} must read NAME or NAME:key=value;key=value, as pgs:protect=0.2")
-        options[key.strip()] = _value(value, part)
+    name, options = _spec.name_and_options(part)
     given = dict(options)
     if registry.accepts("masking", name, "mask_ratio"):
         given.setdefault("mask_ratio", ratio)
@@ -145,13 +138,6 @@ def _strategy(part: str, ratio: float, give: Giver) -> Strategy:
     if isinstance(masker, Guided):
         give(masker)
     return Strategy(name, masker, options)
-
-
-def _value(text: str, part: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{part!r} holds a value that is not YAML: {text!r}") from error
 
 
 @dataclass(frozen=True)

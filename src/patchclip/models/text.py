@@ -42,6 +42,27 @@ def encode_text(model: Any, tokens: Tensor) -> Tensor:
     return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
 
 
+def unpadded(model: Any, tokens: Tensor) -> Tensor:
+    """The rows without the columns of padding that all of them end with, where that changes no embedding.
+
+    Args:
+        model: an open_clip model.
+        tokens: int64 [b, s], padded with 0 as open_clip's own tokenizer does.
+
+    Returns:
+        int64 [b, s'] with s' <= s; the rows as they are for towers in which padding takes part, for Hugging
+        Face towers, and for rows that are not of the context's length.
+    """
+    tower = text_tower(model)
+    known = isinstance(tower, CLIP | TextTransformer) and tokens.shape[1] == context_length(model)
+    if not known or tower.attn_mask is None or getattr(tower, "cls_emb", None) is not None:
+        return tokens
+    if pooling_of(tower)[0] not in ("argmax", "eos"):
+        return tokens
+    used = (tokens != 0).any(0).nonzero()
+    return tokens[:, : int(used[-1]) + 1] if len(used) else tokens
+
+
 def check_shorter(model: Any, length: int) -> None:
     """Raises TowerError unless rows of `length` tokens mean the same to the tower as padded ones.
 

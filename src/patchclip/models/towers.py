@@ -1,6 +1,7 @@
 """A trained CLIP as every suite and application sees it: images, texts and patches in one space."""
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
 from torch import Tensor
 
 from patchclip.contracts import Masker, Patches
@@ -22,6 +24,7 @@ from patchclip.models.architectures import (
     readable,
 )
 from patchclip.models.masked import masked, slot_of
+from patchclip.models.text import encode_text, unpadded
 
 __all__ = ["ClipEncoder", "list_models", "load"]
 
@@ -34,16 +37,24 @@ class ClipEncoder:
     Args:
         architecture: model, tokenizer and configuration.
         precision: "fp32", or "bf16" / "fp16" for autocast; embeddings are float32 in every case.
+        preprocess: of an RGB image; None for open_clip's by the architecture's configuration.
     """
 
-    def __init__(self, architecture: Architecture, precision: str = "fp32") -> None:
+    def __init__(
+        self,
+        architecture: Architecture,
+        precision: str = "fp32",
+        preprocess: Callable[[Image.Image], Tensor] | None = None,
+    ) -> None:
         if precision not in PRECISIONS:
             raise ConfigError(f"precision={precision!r} must be one of {', '.join(PRECISIONS)}")
         self.name = architecture.name
         self.architecture = architecture
         self.model: Any = architecture.model
         self.tokenizer = architecture.tokenizer
-        self.preprocess = image_transform_v2(PreprocessCfg(**architecture.preprocess_cfg), is_train=False)
+        if preprocess is None:
+            preprocess = image_transform_v2(PreprocessCfg(**architecture.preprocess_cfg), is_train=False)
+        self.preprocess = preprocess
         self.precision = precision
 
     @property
@@ -55,6 +66,12 @@ class ClipEncoder:
     def image_size(self) -> int:
         """Side of the square input in pixels."""
         return self.architecture.image_size
+
+    @property
+    def scale(self) -> float:
+        """What the model multiplies cosines by, exp(logit_scale); 1 for a model without one."""
+        logit_scale = getattr(self.model, "logit_scale", None)
+        return 1.0 if logit_scale is None else float(logit_scale.detach().float().exp())
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -91,9 +108,13 @@ class ClipEncoder:
 
     @torch.no_grad()
     def encode_text(self, tokens: Int64[Tensor, "n s"]) -> Float[Tensor, "n e"]:
-        """Unit-length text embeddings, float32, of token ids from `tokenizer`."""
+        """Unit-length text embeddings, float32, of token ids from `tokenizer`.
+
+        A causal tower is spared the padding behind the longest text, which none of its tokens sees.
+        """
         with self.autocast():
-            return F.normalize(self.model.encode_text(tokens.to(self.device)).float(), dim=-1)
+            embedded = encode_text(self.model, unpadded(self.model, tokens).to(self.device))
+            return F.normalize(embedded.float(), dim=-1)
 
     @torch.no_grad()
     def patch_features(self, pixels: Float[Tensor, "b 3 h w"]) -> Patches:
@@ -161,7 +182,8 @@ def load(name_or_path: str | Path, *, device: str = "auto", precision: str = "fp
     Args:
         name_or_path: folder of a run or checkpoint (open_clip_config.json and weights); an open_clip model
             with its weights, `ViT-B-32:openai` or `ViT-B-32:path/to/weights.safetensors`;
-            `ViT-B-32:random` for random weights; `hf-hub:org/name`.
+            `ViT-B-32:random` for random weights; `hf-hub:org/name` for a model of open_clip on the Hugging
+            Face hub, `hf:org/name` for one of transformers; folder that transformers wrote.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
         precision: "fp32", or "bf16" / "fp16" for autocast.
 
@@ -172,6 +194,12 @@ def load(name_or_path: str | Path, *, device: str = "auto", precision: str = "fp
         ConfigError: unknown model name, or a name without weights.
         CheckpointError: no or unreadable weights, or weights that do not fit.
     """
+    from patchclip.models import hugging_face
+
+    if hugging_face.is_hugging_face(name_or_path):
+        encoder = hugging_face.open_hugging_face(name_or_path, precision)
+        encoder.model.to(pick_device(device))
+        return encoder
     architecture = (
         open_path(Path(name_or_path)) if Path(name_or_path).exists() else open_name(str(name_or_path))
     )

@@ -11,7 +11,7 @@ from PIL import Image
 
 from patchclip.data.benchmarks import find_benchmarks, load_benchmark
 from patchclip.errors import DataError
-from patchclip.evaluation._encode import UNREADABLE
+from patchclip.evaluation._reading import UNREADABLE
 
 THUMBNAIL = 128
 
@@ -103,10 +103,10 @@ def mask_images(root: str | Path, count: int = 8) -> list[Image.Image]:
 
 def _readable(benchmark: Any, count: int) -> Iterator[Image.Image]:
     """Readable images spread evenly over a benchmark."""
-    step = max(1, len(benchmark) // count)
-    for index in range(step // 2, len(benchmark), step):
+    step = max(1, len(benchmark.images) // count)
+    for index in range(step // 2, len(benchmark.images), step):
         try:
-            yield benchmark[index][0]
+            yield benchmark.images[index]
         except UNREADABLE:
             continue
 
@@ -140,5 +140,5 @@ class _Pictures:
 
     def __getitem__(self, index: int) -> str:
         if index not in self.made:
-            self.made[index] = data_uri(self.benchmark[index][0], THUMBNAIL)
+            self.made[index] = data_uri(self.benchmark.images[index], THUMBNAIL)
         return self.made[index]

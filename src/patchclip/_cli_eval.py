@@ -1,0 +1,137 @@
+"""The verbs that measure models: eval and compare."""
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from patchclip._cli_bars import evaluation_bar
+from patchclip._cli_format import finish, missing_lines, score_lines
+
+EVAL_EPILOG = """A suite takes options as NAME:key=value;key=value, for instance 'linear-probe:shots=[1,4,16]';
+patchclip show suites/NAME prints them. Data sets are names under the root, clip_benchmark's wds/NAME and lists
+(vtab, vtab+, retrieval, imagenet-robustness, sugar-crepe), hf:ORG/NAME, or text files with a name a line.
+
+example: patchclip eval --model runs/demo ViT-B-32:openai --suite all --data-root DIR --output evals"""
+
+COMPARE_EPILOG = """A RUN is a folder that eval wrote, or a run folder with eval/ in it. The first model is the
+baseline; an interval that leaves out 0 is marked with *.
+
+example: patchclip compare runs/flip runs/pgs --output compare.html"""
+
+Verb = Callable[..., argparse.ArgumentParser]
+
+
+def add_verbs(verbs: Any, verb: Verb) -> None:
+    """Adds the parsers of eval and compare."""
+    words = "evaluate models and write a report"
+    evaluate = verb(verbs, "eval", run_eval, words, EVAL_EPILOG)
+    evaluate.add_argument(
+        "--model",
+        nargs="+",
+        required=True,
+        metavar="MODEL",
+        help="run folders, checkpoints, open_clip NAME:TAG, hf:ORG/NAME, hf-hub:ORG/NAME",
+    )
+    evaluate.add_argument("--suite", default="all", metavar="A,B", help="names of suites, or all (default)")
+    evaluate.add_argument(
+        "--data-root", default="samples", metavar="DIR", help="folder of data sets, or samples (default)"
+    )
+    evaluate.add_argument("--datasets", metavar="A,B", help="data sets under the root (default: all)")
+    evaluate.add_argument("--classnames", metavar="FILE", help="class names, as .txt or clip_benchmark's JSON")
+    evaluate.add_argument("--templates", metavar="FILE", help="prompts, as .txt or clip_benchmark's JSON")
+    evaluate.add_argument(
+        "--output", metavar="DIR", help="write a JSON file a result, results.csv and report.html"
+    )
+    evaluate.add_argument("--batch-size", type=int, metavar="N", help="images a pass (default: by the memory)")
+    evaluate.add_argument("--precision", default="fp32", help="fp32 (default), bf16 or fp16")
+    evaluate.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1 or mps")
+    evaluate.add_argument(
+        "--cache", metavar="DIR", help="keeps embeddings (default: patchclip/embeddings in the user's cache)"
+    )
+    evaluate.add_argument("--no-cache", action="store_true", help="keep no embeddings")
+
+    compare = verb(verbs, "compare", run_compare, "put evaluated models side by side", COMPARE_EPILOG)
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="folders of results, the baseline first")
+    compare.add_argument("--draws", type=int, default=2000, help="bootstrap draws (default: 2000)")
+    compare.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
+    compare.add_argument("--output", metavar="FILE", help="write the table as a page, FILE.html")
+
+
+def run_eval(arguments: argparse.Namespace) -> int:
+    """patchclip eval."""
+    from patchclip.errors import DataError
+    from patchclip.evaluation._runner import build_suites, evaluate
+    from patchclip.evaluation.embedder import Encoding
+    from patchclip.models.towers import load
+
+    build_suites(arguments.suite)
+    datasets = _datasets(arguments)
+    output = Path(arguments.output) if arguments.output else None
+    found, missing = [], {}
+    with evaluation_bar() as on_progress:
+        encoding = Encoding(
+            batch_size=arguments.batch_size, cache=_cache(arguments), on_progress=on_progress
+        )
+        for model in arguments.model:
+            encoder = load(model, device=arguments.device, precision=arguments.precision)
+            results = evaluate(
+                *(encoder, arguments.suite, arguments.data_root, datasets), output=output, encoding=encoding
+            )
+            found += results
+            missing |= {each.asked: each for each in results.missing}
+            del encoder
+    scores = [result.to_json() for result in found]
+    summary: dict[str, Any] = {"model": arguments.model[0], "models": arguments.model, "results": scores}
+    summary["missing"] = [vars(each) for each in missing.values()]
+    where = "not written: --output DIR keeps them"
+    if output is not None:
+        from patchclip.report.eval_report import write_csv, write_eval_report
+
+        summary["csv"] = str(write_csv(output))
+        summary["report"] = str(write_eval_report(output))
+        where = summary["report"]
+    lost = list(missing_lines(missing.values()))
+    finish(arguments, summary, *score_lines(scores), *lost, f"done: {where}")
+    damaged = any(each.damaged for each in missing.values())
+    return DataError.exit_code if damaged else 0
+
+
+def _datasets(arguments: argparse.Namespace) -> list[Any] | None:
+    """What to evaluate: names, or sets with the class names and prompts that were given."""
+    names = arguments.datasets.split(",") if arguments.datasets else None
+    if not arguments.classnames and not arguments.templates:
+        return names
+    from patchclip.data.prompt_files import with_prompts
+    from patchclip.evaluation._runner import usable_sets
+
+    sets, missing = usable_sets(arguments.data_root, names)
+    changed = [with_prompts(each, arguments.classnames, arguments.templates) for each in sets]
+    return [*changed, *(each.asked for each in missing)]
+
+
+def _cache(arguments: argparse.Namespace) -> Path | None:
+    """Where embeddings are kept: PATCHCLIP_CACHE, or the user's cache."""
+    if arguments.no_cache:
+        return None
+    if arguments.cache:
+        return Path(arguments.cache)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("PATCHCLIP_CACHE") or Path(base) / "patchclip") / "embeddings"
+
+
+def run_compare(arguments: argparse.Namespace) -> int:
+    """patchclip compare."""
+    from patchclip.evaluation.compare import compare
+
+    found = compare([Path(run) for run in arguments.runs], draws=arguments.draws, seed=arguments.seed)
+    summary = found.to_json()
+    last = []
+    if arguments.output:
+        from patchclip.report.compare import write_comparison
+
+        summary["output"] = str(write_comparison(found, Path(arguments.output)))
+        last = [f"done: {summary['output']}"]
+    finish(arguments, summary, *found.lines(), *last)
+    return 0

@@ -1,0 +1,213 @@
+"""Results on disk: reads a folder of JSON files, ours and clip_benchmark's, and names the models in it."""
+
+import json
+import logging
+import math
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from patchclip.errors import DataError
+from patchclip.evaluation.result import Samples
+
+logger = logging.getLogger(__name__)
+
+MISSING_FILE = "missing.json"
+TEXTS = ("dataset", "model", "pretrained", "task", "language", "suite", "protocol", "data_root")
+TABLES = ("chance", "clip_benchmark", "details")
+NOTES = frozenset(("fewshot_k", "seed", "normalized", "epochs", "C", "weight_decay"))
+"""Numbers among the metrics that say how it was measured, not how well the model did."""
+
+LOWER_IS_BETTER = re.compile(r"rank$|^ece$|drop$|_std$|error$|^mce$|^fooled")
+TASKS = (
+    "zeroshot_classification",
+    "zeroshot_retrieval",
+    "linear_probe",
+    "distribution_shift",
+    "corruption",
+    "typographic",
+    "paraphrase",
+    "image_caption_selection",
+)
+"""Tasks in the order of the pages."""
+
+WORDS = {
+    "zeroshot_classification": "zero-shot classification",
+    "zeroshot_retrieval": "zero-shot retrieval",
+    "linear_probe": "linear probe",
+    "distribution_shift": "distribution shift",
+    "typographic": "typographic attack",
+    "image_caption_selection": "compositionality",
+}
+
+HEADLINES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "zeroshot_classification": (("acc1",), ("mean_average_precision",)),
+    "zeroshot_retrieval": (
+        ("image_retrieval_recall@1", "text_retrieval_recall@1"),
+        ("image_retrieval_recall@5", "text_retrieval_recall@5"),
+    ),
+    "linear_probe": (("lp_acc1",),),
+    "distribution_shift": (("acc1",),),
+    "corruption": (("mean_corruption_accuracy",),),
+    "typographic": (("acc1",),),
+    "paraphrase": (("acc1_mean",),),
+    "image_caption_selection": (("text_acc",), ("acc",)),
+}
+"""What stands for a task in one figure: the mean of the first group that a result has."""
+
+Saved = dict[str, Any]
+
+
+def read_folder(folder: Path) -> list[tuple[Path, Saved]]:
+    """The results of a folder, by task, data set and model; what is no result is left out with a warning.
+
+    Raises:
+        DataError: the folder does not exist.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{str(folder)!r} is not a folder: pass the folder that eval wrote (--output)")
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        if path.name != MISSING_FILE and (result := _read(path)) is not None:
+            found.append((path, result))
+    return sorted(found, key=lambda each: (task_order(each[1]["task"]), each[1]["dataset"], each[0].name))
+
+
+def read_missing(folder: Path) -> list[dict[str, str]]:
+    """What the evaluation could not use, as (asked, reason); empty where it left no such list."""
+    path = folder / MISSING_FILE
+    if not path.is_file():
+        return []
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        logger.warning("%s is left out, it is not JSON: %s", path, error)
+        return []
+    rows = rows if isinstance(rows, list) else []
+    return [
+        {"asked": str(row.get("asked", "")), "reason": str(row.get("reason", ""))}
+        for row in rows
+        if isinstance(row, dict)
+    ]
+
+
+def read_samples(path: Path) -> dict[str, Samples]:
+    """The outcomes query by query beside a result's JSON file, by metric; empty where there are none.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = path.with_suffix(".safetensors")
+    if not path.is_file():
+        return {}
+    try:
+        stored = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path} cannot be read ({error}): delete it or evaluate again") from error
+    samples = {}
+    for name in sorted(stored):
+        metric, _, part = name.rpartition(".")
+        group = stored.get(f"{metric}.group")
+        if part == "values" and group is not None:
+            values = stored[name]
+            if values.ndim != 1 or group.shape != values.shape:
+                raise DataError(
+                    f"{path}: {metric} has {len(values)} values, {len(group)} groups; evaluate anew"
+                )
+            samples[metric] = Samples(values.to(torch.float32), group.to(torch.int64))
+    return samples
+
+
+def scores(result: Saved) -> dict[str, float]:
+    """The metrics that say how well the model did."""
+    return {name: value for name, value in result["metrics"].items() if name not in NOTES}
+
+
+def headline_of(result: Saved) -> tuple[str, ...]:
+    """The metrics whose mean stands for a result; empty where it has none of them."""
+    groups = HEADLINES.get(_base_and_shots(result["task"])[0], ())
+    return next((group for group in groups if all(name in result["metrics"] for name in group)), ())
+
+
+def set_name(result: Saved) -> str:
+    """The data set as both ours and clip_benchmark's files name it, with its language unless English."""
+    language = result["language"]
+    return result["dataset"].removeprefix("wds/") + (f" ({language})" if language not in ("", "en") else "")
+
+
+def task_words(task: str) -> str:
+    """A task as a person says it: "linear probe, 4 shots"."""
+    base, k = _base_and_shots(task)
+    words = WORDS.get(base, base.replace("_", " "))
+    return f"{words}, {k} shot{'s' if k > 1 else ''}" if k else words
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric is a share, shown in per cent."""
+    return not re.search(r"rank$|^mce$|^relative|^CIDEr$|^SPICE$", metric)
+
+
+def task_order(task: str) -> tuple[int, int, str]:
+    """Sorts tasks as the pages show them; few-shot probes by their k, unknown tasks last."""
+    base, k = _base_and_shots(task)
+    return (TASKS.index(base) if base in TASKS else len(TASKS), k, task)
+
+
+def model_key(result: Saved) -> str:
+    """Model and tag, as clip_benchmark's files keep them apart."""
+    return ":".join(part for part in (result["model"], result["pretrained"]) if part) or "unnamed"
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """Names to show: of a path its last parts, as many as tell the models apart."""
+    keys = list(dict.fromkeys(keys))
+    names: dict[str, str] = {}
+    for key in keys:
+        parts = [part for part in re.split(r"[/\\]", key) if part] or [key]
+        for many in range(1, len(parts) + 1):
+            name = "/".join(parts[-many:])
+            others = [other for other in keys if other != key]
+            if not any(f"/{other}".replace("\\", "/").rstrip("/").endswith(f"/{name}") for other in others):
+                break
+        names[key] = name if len(set(names.values()) | {name}) > len(names) else key
+    return names
+
+
+def _read(path: Path) -> Saved | None:
+    """A result with every key that the pages use; None where the file is something else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        logger.warning("%s is left out, it is not JSON: %s", path, error)
+        return None
+    if not isinstance(found, dict) or not isinstance(found.get("metrics"), dict) or "dataset" not in found:
+        logger.warning("%s is left out: it is no result, which has the keys dataset and metrics", path)
+        return None
+    result: Saved = dict(found)
+    result |= {key: "" if found.get(key) is None else str(found[key]) for key in TEXTS}
+    result["task"] = result["task"] or "unknown"
+    result |= {key: found[key] if isinstance(found.get(key), dict) else {} for key in TABLES}
+    result |= {key: _numbers(result[key]) for key in ("chance", "clip_benchmark")}
+    result["metrics"] = _numbers(found["metrics"])
+    for key in ("images", "classes", "captions", "bad", "seconds"):
+        result[key] = found[key] if _is_number(found.get(key)) else None
+    return result
+
+
+def _base_and_shots(task: str) -> tuple[str, int]:
+    """ "linear_probe_4shot" as ("linear_probe", 4); 0 for other tasks."""
+    shots = re.fullmatch(r"(.+)_(\d+)shot", task)
+    return (shots[1], int(shots[2])) if shots else (task, 0)
+
+
+def _numbers(table: dict[str, Any]) -> dict[str, float]:
+    return {str(name): float(value) for name, value in table.items() if _is_number(value)}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,126 @@
+"""Zero-shot scores of images against classes, a block of images at a time: n x c is never held."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from patchclip.evaluation._calibration import Calibration
+from patchclip.evaluation._metrics import BLOCK_SCORES, COSINE_TIE, label_ranks
+
+CONFUSED = 10
+"""Classes of the confusion table."""
+
+WORST = 5
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of every image.
+
+    Attributes:
+        ranks: of the right class, 1 is best; ties and numbers that are none count against the model.
+        guesses: the best class of every image, the first of tied ones.
+        loose: place of the right class where ties keep the order that `topk` gives them; TOP + 1 beyond TOP.
+        calibration: how far the model's confidence is from its accuracy.
+    """
+
+    ranks: Int64[Tensor, "n"]
+    guesses: Int64[Tensor, "n"]
+    loose: Int64[Tensor, "n"]
+    calibration: Calibration
+
+
+TOP = 5
+
+
+def predict(
+    images: Float[Tensor, "n e"],
+    classes: Float[Tensor, "c e"],
+    labels: Int64[Tensor, "n"],
+    scale: float,
+    device: torch.device,
+) -> Predictions:
+    """Compares every image with every class.
+
+    Args:
+        images: unit length, on the CPU.
+        classes: unit length.
+        labels: right class of every image, in [0, c).
+        scale: what cosines are multiplied by before the softmax, > 0.
+        device: where to compute.
+    """
+    classes = classes.to(device)
+    rows = max(1, BLOCK_SCORES // len(classes))
+    top = min(TOP, len(classes))
+    calibration = Calibration(tie=COSINE_TIE * scale)
+    ranks, guesses, loose = [], [], []
+    for start in range(0, len(images), rows):
+        right = labels[start : start + rows].to(device)
+        scores = images[start : start + rows].to(device) @ classes.T  # b c
+        ranks.append(label_ranks(scores, right, COSINE_TIE).cpu())
+        calibration.add(scores * scale, right)
+        best = scores.nan_to_num(nan=-torch.inf).topk(top, dim=1).indices
+        hit = best == right[:, None]
+        loose.append(torch.where(hit.any(1), hit.int().argmax(1) + 1, top + 1).cpu())
+        guesses.append(best[:, 0].cpu())
+    return Predictions(torch.cat(ranks), torch.cat(guesses), torch.cat(loose), calibration)
+
+
+def worst_classes(
+    classnames: tuple[str, ...],
+    recalls: tuple[Tensor, Tensor, Tensor],
+    labels: Int64[Tensor, "n"],
+    guesses: Int64[Tensor, "n"],
+) -> list[dict[str, Any]]:
+    """The classes with the lowest recall (more images first), and what each was mostly taken for.
+
+    Args:
+        classnames: of all classes.
+        recalls: as `class_recall` returns them.
+        labels: right class of every image.
+        guesses: predicted class of every image.
+    """
+    rows = sorted(
+        zip(*(column.tolist() for column in recalls), strict=True), key=lambda r: (r[1], -r[2], r[0])
+    )
+    worst = []
+    for label, recall, images in rows[:WORST]:
+        mistaken = guesses[(labels == label) & (guesses != label)]
+        taken, times = mistaken.unique(return_counts=True)
+        found = {"class": classnames[label], "recall": recall, "images": images}
+        if len(taken):
+            found |= {"taken_for": classnames[int(taken[times.argmax()])], "times": int(times.max())}
+        worst.append(found)
+    return worst
+
+
+def confusion(
+    classnames: tuple[str, ...], labels: Int64[Tensor, "n"], guesses: Int64[Tensor, "n"]
+) -> dict[str, Any]:
+    """Counts [right class, guess] among the classes of the most frequent confusions.
+
+    Returns:
+        "classes": up to ten names; "counts": a row for each right class, with the guesses outside of these
+        classes in a last column. Empty where nothing is confused.
+    """
+    wrong = labels != guesses
+    pairs, times = torch.stack([labels[wrong], guesses[wrong]], 1).unique(dim=0, return_counts=True)
+    chosen: list[int] = []
+    for place in times.argsort(descending=True, stable=True).tolist():
+        new = [label for label in pairs[place].tolist() if label not in chosen]
+        if len(chosen) + len(new) > CONFUSED:
+            break
+        chosen += new
+    if not chosen:
+        return {}
+    chosen.sort()
+    counts = [[0] * (len(chosen) + 1) for _ in chosen]
+    column = {label: i for i, label in enumerate(chosen)}
+    for row, label in enumerate(chosen):
+        found, many = guesses[labels == label].unique(return_counts=True)
+        for guess, count in zip(found.tolist(), many.tolist(), strict=True):
+            counts[row][column.get(guess, len(chosen))] += count
+    return {"classes": [classnames[label] for label in chosen], "counts": counts}

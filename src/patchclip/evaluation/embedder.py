@@ -1,0 +1,215 @@
+"""Embeddings of one encoder, each computed once, whatever number of suites asks for it."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from PIL import Image
+from torch import Tensor
+
+from patchclip.contracts import BadSample, Encoder
+from patchclip.data.sets import Classification, Images, Multilabel
+from patchclip.errors import ConfigError, DataError
+from patchclip.evaluation import _batches, _reading, _store
+
+Progress = Callable[[str, int, int], None]
+PROMPTS_HELD = 16384
+MOST_THREADS = 16
+
+
+class View(Protocol):
+    """A change to an image before the model's own preprocessing, for instance a corruption.
+
+    Attributes:
+        name: names the change and all of its settings: embeddings are kept under it.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def __call__(self, image: Image.Image, index: int) -> Image.Image:
+        """The changed image. Randomness comes from `index`, the number of the image in its set, alone."""
+        ...
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How images and texts are encoded.
+
+    Args:
+        batch_size: images or texts a forward pass; None finds it from the memory there is.
+        cache: folder that keeps embeddings between calls; None keeps them for this call only.
+        threads: that read and prepare images; None takes one for each processor, at most 16.
+        on_progress: called with (what is encoded, images done, images in all).
+
+    Raises:
+        ConfigError: a batch size or number of threads below 1.
+    """
+
+    batch_size: int | None = None
+    cache: Path | None = None
+    threads: int | None = None
+    on_progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name}={value} must be at least 1, or None to have it chosen")
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """Unit-length embeddings of the readable images, float32 on the CPU.
+
+    Attributes:
+        embeddings: a row for each readable image; may lie on disk (memory-mapped).
+        indices: number of each in its set, ascending.
+        bad: images that could not be read.
+    """
+
+    embeddings: Float[Tensor, "b e"]
+    indices: Int64[Tensor, "b"]
+    bad: tuple[BadSample, ...]
+
+
+class Embedder:
+    """Embeddings of an encoder, kept in memory for one evaluation and, with a cache, on disk.
+
+    The disk keeps them by the model's weights, the set's files, the preprocessing, the precision and the
+    view; an interrupted encode goes on where it stopped.
+
+    Args:
+        encoder: the model; it brings its preprocessing and tokenizer.
+        encoding: batch size, cache and threads.
+    """
+
+    def __init__(self, encoder: Encoder, encoding: Encoding | None = None) -> None:
+        self.encoder = encoder
+        self.encoding = encoding or Encoding()
+        self.store = _store.Store(encoder, self.encoding.cache)
+        self._images: dict[str, EncodedImages] = {}
+        self._classes: dict[str, Tensor] = {}
+        self._batch_size = self.encoding.batch_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where scores are best computed."""
+        return self.encoder.device
+
+    @property
+    def scale(self) -> float:
+        """What cosines are multiplied by before the softmax: exp(logit_scale) of the model, else 100."""
+        return float(getattr(self.encoder, "scale", 100.0))
+
+    def images(
+        self, images: Images, name: str, view: View | None = None, only: Sequence[int] | None = None
+    ) -> EncodedImages:
+        """Embeddings of a set's images.
+
+        Args:
+            images: of the set.
+            name: of the set, for messages and progress.
+            view: a change to every image; None for the images as they are.
+            only: numbers of the images wanted, ascending; None for all.
+
+        Raises:
+            DataError: not one of the images can be read.
+        """
+        wanted = range(len(images)) if only is None else only
+        key = _store.images_key(images.fingerprint, view.name if view else "", wanted)
+        if key not in self._images:
+            self._images[key] = self._encode(images, name, view, wanted, key)
+        found = self._images[key]
+        if not len(found.indices):
+            first = f"; the first failed with: {found.bad[0].reason}" if found.bad else ""
+            raise DataError(f"{name}: none of its {len(wanted)} images can be read{first}; check the set")
+        return found
+
+    def texts(self, texts: Sequence[str]) -> Float[Tensor, "n e"]:
+        """Unit-length embeddings of texts, float32 on the CPU; equal texts are encoded once.
+
+        Raises:
+            DataError: there is no text.
+        """
+        if not texts:
+            raise DataError("0 texts to encode: a data set needs at least one caption or class name")
+        unique = list(dict.fromkeys(texts))
+        rows = self.store.rows(_store.texts_key(unique), lambda: self._encode_texts(unique))
+        if len(unique) == len(texts):
+            return rows
+        place = {text: i for i, text in enumerate(unique)}
+        return rows[torch.tensor([place[text] for text in texts])]
+
+    def classes(self, benchmark: Classification | Multilabel) -> Float[Tensor, "c e"]:
+        """Unit-length class embeddings: the renormalised mean of the unit-length embeddings of its prompts.
+
+        Source: Radford et al. 2021, arXiv:2103.00020, section 3.1.4 (prompt ensembling in embedding space).
+        """
+        prompts = [benchmark.prompts(label) for label in range(len(benchmark.classnames))]
+        return self.prompts(prompts)
+
+    def prompts(self, prompts: Sequence[Sequence[str]]) -> Float[Tensor, "c e"]:
+        """Unit-length mean embedding of each class's prompts; prompts are held a part at a time.
+
+        Raises:
+            DataError: no class, or one without a prompt.
+        """
+        if not prompts or not all(prompts):
+            raise DataError(f"{len(prompts)} classes: at least one, with at least one prompt each, is needed")
+        key = _store.texts_key([text for each in prompts for text in (*each, "\0")])
+        if key not in self._classes:
+            self._classes[key] = self.store.rows(key, lambda: self._means(prompts))
+        return self._classes[key]
+
+    def _means(self, prompts: Sequence[Sequence[str]]) -> Float[Tensor, "c e"]:
+        means: list[Tensor] = []
+        start = 0
+        while start < len(prompts):
+            stop, held = start + 1, len(prompts[start])
+            while stop < len(prompts) and held + len(prompts[stop]) <= PROMPTS_HELD:
+                held += len(prompts[stop])
+                stop += 1
+            part = prompts[start:stop]
+            embedded = self._encode_texts([text for each in part for text in each])
+            means += [rows.mean(0) for rows in embedded.split([len(each) for each in part])]
+            start = stop
+        return F.normalize(torch.stack(means), dim=-1)
+
+    def _encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "n e"]:
+        return _reading.encode_texts(self.encoder, texts, self.encoding.batch_size or _batches.TEXTS)
+
+    def _encode(
+        self, images: Images, name: str, view: View | None, wanted: Sequence[int], key: str
+    ) -> EncodedImages:
+        label = f"{name} {view.name}" if view else name
+        report = self.encoding.on_progress
+        threads = self.encoding.threads or min(MOST_THREADS, os.cpu_count() or 1)
+        reader = _reading.Reader(images, self.encoder.preprocess, view, threads)
+
+        def blocks(start: int) -> Iterator[_reading.Block]:
+            done = start
+            for block in reader.encode(self.encoder, wanted[start:], self._batches()):
+                done += len(block.rows)
+                if report is not None:
+                    report(label, done, len(wanted))
+                yield block
+
+        rows = self.store.encoded(key, len(wanted), blocks)
+        readable = torch.ones(len(wanted), dtype=torch.bool)
+        readable[list(rows.bad)] = False
+        indices = torch.tensor(wanted, dtype=torch.int64)
+        bad = tuple(BadSample(f"{name}/{wanted[i]}", reason) for i, reason in sorted(rows.bad.items()))
+        if not bad:
+            return EncodedImages(rows.values, indices, bad)
+        return EncodedImages(rows.values[readable], indices[readable], bad)
+
+    def _batches(self) -> int:
+        if self._batch_size is None:
+            self._batch_size = _batches.found(self.encoder)
+        return self._batch_size

@@ -1,0 +1,61 @@
+"""Images inside tars, in files, and cut out of others."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from patchclip.data._stored_images import CroppedImages, FileImages, TarImages
+from patchclip.data._strings import Strings
+from patchclip.errors import DataError
+from tests.data._make import colour, encoded
+from tests.data._make_sets import picture
+
+
+def files(folder: Path, count: int = 2) -> FileImages:
+    names = [f"{number}.png" for number in range(count)]
+    for number, name in enumerate(names):
+        os.utime(picture(folder / name, number), ns=(5, 5))
+    return FileImages(folder, Strings.of(names))
+
+
+def test_slices_of_a_file(tmp_path: Path) -> None:
+    parts = [encoded(0), encoded(1, "webp")]
+    (tmp_path / "x.bin").write_bytes(b"abc" + b"".join(parts))
+    offsets, sizes = np.array([3, 3 + len(parts[0])]), np.array([len(part) for part in parts])
+    places = (np.zeros(2, np.int32), offsets, sizes, Strings.of(["a", "b"]))
+    made = TarImages(tmp_path, ("x.bin",), *places)
+    assert [made[i].getpixel((0, 0)) for i in (0, 1, -1)] == [colour(0), colour(1), colour(1)]
+    moved = TarImages(tmp_path, ("x.bin",), places[0], offsets + 1, *places[2:])
+    assert made.fingerprint != moved.fingerprint
+    with pytest.raises(DataError, match=r"x.bin, a: the image cannot be decoded"):
+        moved[0]
+
+
+def test_the_fingerprint_of_files(tmp_path: Path) -> None:
+    made = files(tmp_path / "s")
+    assert files(tmp_path / "s").fingerprint == made.fingerprint, "same names, sizes and times"
+    assert FileImages(made.folder, Strings.of(["1.png", "0.png"])).fingerprint != made.fingerprint
+    assert files(tmp_path / "t").fingerprint != made.fingerprint
+    os.utime(tmp_path / "s" / "1.png", ns=(5, 6))
+    assert FileImages(made.folder, made.names).fingerprint != made.fingerprint
+    assert len(made.fingerprint) == 64
+    (tmp_path / "s" / "1.png").unlink()
+    with pytest.raises(DataError, match=r"1.png must stay where it was found"):
+        FileImages.fingerprint.func(made)  # type: ignore[attr-defined]
+
+
+def test_boxes(tmp_path: Path) -> None:
+    whole = files(tmp_path)
+    boxes = np.array([[0, 0, 4, 2], [6, 6, 10, 9]])
+    made = CroppedImages(whole, np.array([1, 0]), boxes)
+    assert [made[i].size for i in range(len(made))] == [(4, 2), (4, 3)]
+    assert made[0].getpixel((0, 0)) == colour(1)
+    assert [made[1].getpixel(place) for place in ((1, 1), (2, 2))] == [colour(0), (0, 0, 0)], "black outside"
+    prints = {
+        whole.fingerprint,
+        made.fingerprint,
+        CroppedImages(whole, np.array([1, 0]), boxes + 1).fingerprint,
+    }
+    assert len(prints) == 3
