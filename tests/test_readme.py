@@ -32,12 +32,25 @@ def commands(path: Path) -> Iterator[list[str]]:
     """The commands of a document's shell blocks, word by word, one for each part of a `&&` chain."""
     for block in fences(path, *SHELLS):
         for line in block.replace("\\\n", " ").splitlines():
-            for part in re.split(r"&&|\||;", line.removeprefix("$ ")):
-                words = shlex.split(part, comments=True)
+            for words in parts(line.removeprefix("$ ")):
                 while words and re.match(r"[A-Z_]+=", words[0]):
                     del words[0]
                 if words:
                     yield words
+
+
+def parts(line: str) -> Iterator[list[str]]:
+    """The words of each command of a line that `&&`, `|` or `;` divide; quoted ones do not."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="&|;")
+    lexer.whitespace_split = True
+    words: list[str] = []
+    for word in lexer:
+        if set(word) <= set("&|;"):
+            yield words
+            words = []
+        else:
+            words.append(word)
+    yield words
 
 
 def check_command(words: list[str]) -> None:

@@ -78,13 +78,13 @@ def test_logistic_regression_equals_scikit_learn(shape: tuple[int, int, int, flo
 
 def test_a_strong_penalty_leaves_the_biases_exact() -> None:
     """scikit-learn stops before it has moved them, whatever its tolerance; the scores differ by 1e-6."""
-    examples, c = clusters(240, 24, 5, 2.0), 1e-6
+    examples, c = clusters(240, 24, 5, 2.0).rows(torch.arange(240)[torch.arange(240) % 10 > 0]), 1e-6
     known = Reference(C=c, tol=1e-13, max_iter=10000).fit(examples.features.double(), examples.labels)
     found = LogisticRegression(examples, 5).fit(c)
 
     def slopes(weight: Tensor, bias: Tensor) -> tuple[float, float]:
         wrong = (examples.features.double() @ weight.T + bias).softmax(1) - F.one_hot(examples.labels)
-        weights = wrong.T @ examples.features.double() / 240 + weight / (c * 240)
+        weights = wrong.T @ examples.features.double() / 216 + weight / (c * 216)
         return float(weights.abs().max()), float(wrong.mean(0).abs().max())
 
     ours = slopes(found.weight, found.bias)

@@ -151,7 +151,7 @@ def test_wrong_options_are_refused() -> None:
         RobustnessSuite(corruptions="rain")
     with pytest.raises(ConfigError, match="severities"):
         RobustnessSuite(severities=(0,))
-    with pytest.raises(ConfigError, match=r"severities=3 must be a list"):
+    with pytest.raises(ConfigError, match="severities=3"):
         registry.build("suites", "robustness", severities=3)
 
 

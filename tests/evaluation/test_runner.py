@@ -13,6 +13,7 @@ from safetensors import safe_open
 from patchclip.errors import ConfigError, DataError
 from patchclip.evaluation._runner import Results, evaluate
 from patchclip.evaluation.embedder import Encoding
+from patchclip.evaluation.result import Result
 
 from ._fakes import TableEncoder, picture
 
@@ -199,6 +200,21 @@ def test_a_suite_that_stops_does_not_stop_the_others(root: Path, encoder: TableE
     assert [result.suite for result in results] == ["classification"]
     assert results.missing[0].damaged
     assert "its file is gone" in results.missing[0].reason
+
+
+def test_a_suite_goes_on_without_a_set_it_cannot_use(root: Path, encoder: TableEncoder) -> None:
+    class Cosine:
+        def results(self, embedder: Any, sets: Any) -> Any:
+            for each in sets:
+                if each.name == "retrieval_pets":
+                    raise DataError(f"{each.name}: captions of another language")
+                yield Result(each.name, "cosine", {"cosine": 1.0}, {}, 1)
+
+    results = evaluate(encoder, Cosine(), root)
+    assert [result.dataset for result in results] == ["zs_pets"]
+    (missing,) = results.missing
+    assert missing.asked.startswith("retrieval_pets (")
+    assert missing.reason.endswith("captions of another language")
 
 
 def test_several_models_lie_side_by_side(root: Path, encoder: TableEncoder, tmp_path: Path) -> None:

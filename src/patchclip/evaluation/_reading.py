@@ -102,7 +102,7 @@ class Reader:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _read(self, index: int) -> Tensor | str:
-        """Prepared pixels of an image, or why it cannot be read; mistakes of a view or transform are raised."""
+        """Prepared pixels of an image, or why it cannot be read; a mistake of a transform is raised."""
         try:
             image = self.images[index]
         except UNREADABLE as error:

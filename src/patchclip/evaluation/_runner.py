@@ -222,22 +222,40 @@ def _of_model(
     sets: Sequence[Benchmark],
     encoding: Encoding | None,
 ) -> Iterator[Result | Missing]:
-    """The results of one model; a suite that cannot go on is noted, the others are still run."""
+    """The results of one model; a suite or set that cannot go on is noted, the others are still run."""
     embedder = Embedder(encoder, encoding)
     told: set[str] = set()
     for name, suite in suites:
+        for found in _of_suite(suite, embedder, sets):
+            if isinstance(found, Missing):
+                logger.warning("%s: %s", name, found.reason)
+                yield replace(found, asked=f"{found.asked or name} ({name} of {encoder.name})")
+                continue
+            if found.bad and found.dataset.partition("/")[0] not in told:
+                told.add(found.dataset.partition("/")[0])
+                _tell(found)
+            yield replace(found, model=encoder.name, suite=name)
+
+
+def _of_suite(suite: Suite, embedder: Embedder, sets: Sequence[Benchmark]) -> Iterator[Result | Missing]:
+    """The results of one suite; it starts anew without a set that it could not use."""
+    sets, done = list(sets), set()
+    while True:
         started = time.perf_counter()
         try:
             for result in suite.results(embedder, sets):
-                seconds = time.perf_counter() - started
-                if result.bad and result.dataset.partition("/")[0] not in told:
-                    told.add(result.dataset.partition("/")[0])
-                    _tell(result)
-                yield replace(result, model=encoder.name, suite=name, seconds=seconds)
+                if (result.dataset, result.task) not in done:
+                    done.add((result.dataset, result.task))
+                    yield replace(result, seconds=time.perf_counter() - started)
                 started = time.perf_counter()
+            return
         except PatchclipError as error:
-            logger.warning("%s stopped: %s", name, error)
-            yield Missing(f"{name} of {encoder.name}", str(error), damaged=True)
+            named = [each.name for each in sets if str(error).startswith(each.name)]
+            guilty = max(named, key=len, default="")
+            yield Missing(guilty, str(error), damaged=True)
+            if not guilty:
+                return
+            sets = [each for each in sets if each.name != guilty]
 
 
 def _tell(result: Result) -> None:

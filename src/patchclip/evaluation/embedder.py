@@ -20,6 +20,8 @@ from patchclip.evaluation import _batches, _reading, _store
 Progress = Callable[[str, int, int], None]
 PROMPTS_HELD = 16384
 MOST_THREADS = 16
+VIEW_KEPT = 1 << 23
+"""Bytes of a changed view that are kept in memory: there are dozens of them, most of no further use."""
 
 
 class View(Protocol):
@@ -123,9 +125,9 @@ class Embedder:
         """
         wanted = range(len(images)) if only is None else only
         key = _store.images_key(images.fingerprint, view.name if view else "", wanted)
-        if key not in self._images:
-            self._images[key] = self._encode(images, name, view, wanted, key)
-        found = self._images[key]
+        found = self._images.get(key) or self._encode(images, name, view, wanted, key)
+        if view is None or found.embeddings.nbytes <= VIEW_KEPT:
+            self._images[key] = found
         if not len(found.indices):
             first = f"; the first failed with: {found.bad[0].reason}" if found.bad else ""
             raise DataError(f"{name}: none of its {len(wanted)} images can be read{first}; check the set")

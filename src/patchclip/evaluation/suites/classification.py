@@ -12,6 +12,7 @@ from patchclip.errors import DataError
 from patchclip.evaluation._average_precision import average_precision
 from patchclip.evaluation._metrics import (
     BLOCK_SCORES,
+    COSINE_TIE,
     class_recall,
     classification_chance,
     share_within,
@@ -94,7 +95,9 @@ def multilabel(embedder: Embedder, benchmark: Multilabel) -> Result:
     each = torch.cat(
         [
             average_precision(
-                (images @ classes[start : start + columns].T).cpu(), labels[:, start : start + columns]
+                (images @ classes[start : start + columns].T).cpu(),
+                labels[:, start : start + columns],
+                COSINE_TIE,
             )
             for start in range(0, len(classes), columns)
         ]

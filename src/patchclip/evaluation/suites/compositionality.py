@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 TASK = "image_caption_selection"
 FAILURES, SUCCESSES = 6, 2
+LEAST = 10
+"""Generated questions of a kind below which a score would say nothing."""
+
 HELD = 1 << 24
 """Numbers of embeddings that are gathered at a time."""
 
@@ -81,6 +84,9 @@ class CompositionalitySuite:
         kinds = [kind for kind in KINDS if not self.kinds or kind in self.kinds]
         note = "; false captions are made by rule from the set's own captions"
         for selection in negatives(benchmark, kinds, self.seed, self.most):
+            if len(selection) < min(LEAST, self.most):
+                logger.info("%s is left out: %d questions are too few", selection.name, len(selection))
+                continue
             yield from _results(embedder, selection, note)
 
 
@@ -155,6 +161,7 @@ def _result(
         details={
             "questions": len(choices),
             "left_out": len(selection) - len(choices),
+            "tied": int((theirs["acc"] & ~found["acc"]).sum()),
             **_blind_details(choices),
             "failing": _choices.examples(choices, cosines, ~found["acc"], FAILURES),
             "right": _choices.examples(choices, cosines, found["acc"], SUCCESSES),
