@@ -12,7 +12,7 @@ PIP_FLAGS ?=
 TEST_FLAGS ?=
 
 # All of them; corruptions on a few images only, in 75 forms each.
-DEMO_SUITES := classification,retrieval,linear-probe,robustness:images=24,compositionality
+DEMO_SUITES := classification,retrieval,linear-probe,robustness:images=32;corrupt=zs_clipart,compositionality
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,7 +24,7 @@ WORKERS := $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m patchclip train --resume --config configs/demo.yaml
-	$(BIN)/python -m patchclip eval --model runs/demo --suite $(DEMO_SUITES) --data-root samples --output runs/demo/eval
+	$(BIN)/python -m patchclip eval --model runs/demo --suite '$(DEMO_SUITES)' --data-root samples --output runs/demo/eval
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(TEST_FLAGS)

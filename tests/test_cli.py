@@ -70,7 +70,7 @@ def test_train_passes_settings_and_says_where_the_report_lies(
     assert (config.train.epochs, config.train.seed, config.output) == (5, 7, "runs/demo")
     assert engine.asked["resume"] is True
     out, err = capsys.readouterr()
-    assert out.splitlines()[0].split() == ["digits", "acc1", "25.0%", "chance", "10.0%"]
+    assert out.splitlines()[0].split() == ["digits", "acc1", "25.0%", "(chance", "10.0%)"]
     assert out.splitlines()[-1] == f"done: {engine.run}/report.html"
     assert "loss 2.000, 10 images/s, 00:00 left" in err
     assert "3/3" in err

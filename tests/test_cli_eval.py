@@ -37,7 +37,7 @@ def test_eval_writes_files_a_table_and_a_page(
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == f"done: {out}/report.html"
     assert lines[0].split()[:2] == ["zs_furniture", "acc1"]
-    assert "chance   5.6%" in lines[0]
+    assert "(chance 5.6%), acc5" in lines[0]
     (file,) = (path for path in out.glob("*.json") if path.name != "missing.json")
     result = json.loads(file.read_text("utf-8"))
     assert (result["dataset"], result["suite"], result["images"]) == ("zs_furniture", "classification", 43)
@@ -121,16 +121,23 @@ def test_compare_puts_models_side_by_side(
     assert run(["compare", tmp_path / "a", tmp_path / "nothing"]) != 0
 
 
-def test_ranks_and_settings_are_not_written_in_per_cent() -> None:
-    score = {
-        "dataset": "set",
-        "task": "linear_probe",
-        "metrics": {"lp_acc1": 0.5, "C": 0.1, "image_retrieval_mean_rank": 12.5, "normalized": True},
-        "clip_benchmark": {"lp_acc1": 0.75},
-    }
-    lines = [" ".join(line.split()) for line in _cli_format.score_lines([score])]
+def test_a_line_a_result_shows_what_matters() -> None:
+    scores: list[dict[str, Any]] = [
+        {
+            "dataset": "set",
+            "task": "linear_probe_4shot",
+            "metrics": {"lp_acc1": 0.5, "C": 0.1, "normalized": 1},
+            "chance": {"lp_acc1": 0.25},
+        },
+        {
+            "dataset": "set",
+            "task": "of_another_tool",
+            "metrics": {"a_rank": 12.5, "text_acc": 0.0, "flag": True},
+            "clip_benchmark": {"text_acc": 1.0},
+        },
+    ]
+    lines = [" ".join(line.split()) for line in _cli_format.score_lines(scores)]
     assert lines == [
-        "set linear_probe lp_acc1 50.0% clip_benchmark gives 75.0%: ties count for the model there",
-        "set linear_probe C 0.1",
-        "set linear_probe image_retrieval_mean_rank 12.5",
+        "set linear_probe_4shot lp_acc1 50.0% (chance 25.0%)",
+        "set of_another_tool a_rank 12.5, text_acc 0.0% (clip_benchmark 100.0%)",
     ]

@@ -1,13 +1,20 @@
 """Bars of progress on stderr. What loads tqdm is imported when a bar is shown."""
 
+import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from patchclip.engine.train import StepInfo
+
+log = logging.getLogger(__name__)
+
+LOGGED = 100
+"""Images that are worth a line of a log."""
 
 
 @contextmanager
@@ -38,19 +45,28 @@ def progress_bar() -> Iterator[Callable[["StepInfo"], None]]:
 
 @contextmanager
 def evaluation_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on stderr for what is being encoded, with images/s; silent where it comes from the cache."""
+    """A bar on stderr for what is being encoded, with images/s; a line for each in a log file."""
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    with tqdm(desc="eval", unit=" images", leave=False, dynamic_ncols=True) as bar, logging_redirect_tqdm():
+    shown = sys.stderr.isatty()
+    started = time.perf_counter()
+    with tqdm(desc="eval", unit=" images", leave=False, dynamic_ncols=True, disable=not shown) as bar:
+        known = ""
 
         def on_progress(name: str, done: int, total: int) -> None:
-            if done < bar.n or bar.total != total or not bar.desc.startswith(name):
+            nonlocal known, started
+            if name != known:
+                known, started = name, time.perf_counter() if known else started
                 bar.reset(total)
                 bar.set_description_str(name, refresh=False)
             bar.update(done - bar.n)
+            if done == total and not shown and total >= LOGGED:
+                rate = total / max(1e-9, time.perf_counter() - started)
+                log.info("%s: %d images, %.0f images/s", name, total, rate)
 
-        yield on_progress
+        with logging_redirect_tqdm():
+            yield on_progress
 
 
 def is_main_process() -> bool:

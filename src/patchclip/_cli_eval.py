@@ -9,14 +9,14 @@ from typing import Any
 from patchclip._cli_bars import evaluation_bar
 from patchclip._cli_format import finish, missing_lines, score_lines
 
-EVAL_EPILOG = """A suite takes options as NAME:key=value;key=value, for instance 'linear-probe:shots=[1,4,16]';
-patchclip show suites/NAME prints them. Data sets are names under the root, clip_benchmark's wds/NAME and lists
-(vtab, vtab+, retrieval, imagenet-robustness, sugar-crepe), hf:ORG/NAME, or text files with a name a line.
+EVAL_EPILOG = """A suite takes options as NAME:key=value;key=value, as in 'linear-probe:shots=[1,4,16]'; patchclip
+show suites/NAME prints them. Data sets are names under the root, clip_benchmark's wds/NAME and lists (vtab,
+vtab+, retrieval, imagenet-robustness, sugar-crepe), hf:ORG/NAME, or text files with a name a line.
 
 example: patchclip eval --model runs/demo ViT-B-32:openai --suite all --data-root DIR --output evals"""
 
-COMPARE_EPILOG = """A RUN is a folder that eval wrote, or a run folder with eval/ in it. The first model is the
-baseline; an interval that leaves out 0 is marked with *.
+COMPARE_EPILOG = """A RUN is a folder that eval wrote, or a run folder with eval/ in it. The first model is
+the baseline; an interval that leaves out 0 is marked with *.
 
 example: patchclip compare runs/flip runs/pgs --output compare.html"""
 
@@ -39,12 +39,12 @@ def add_verbs(verbs: Any, verb: Verb) -> None:
         "--data-root", default="samples", metavar="DIR", help="folder of data sets, or samples (default)"
     )
     evaluate.add_argument("--datasets", metavar="A,B", help="data sets under the root (default: all)")
-    evaluate.add_argument("--classnames", metavar="FILE", help="class names, as .txt or clip_benchmark's JSON")
+    evaluate.add_argument("--classnames", metavar="FILE", help="class names, .txt or clip_benchmark's JSON")
     evaluate.add_argument("--templates", metavar="FILE", help="prompts, as .txt or clip_benchmark's JSON")
     evaluate.add_argument(
         "--output", metavar="DIR", help="write a JSON file a result, results.csv and report.html"
     )
-    evaluate.add_argument("--batch-size", type=int, metavar="N", help="images a pass (default: by the memory)")
+    evaluate.add_argument("--batch-size", type=int, metavar="N", help="images a pass (default: by memory)")
     evaluate.add_argument("--precision", default="fp32", help="fp32 (default), bf16 or fp16")
     evaluate.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1 or mps")
     evaluate.add_argument(

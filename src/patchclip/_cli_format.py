@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import shutil
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +13,19 @@ from typing import Any
 from patchclip import registry
 from patchclip._config_file import list_keys
 from patchclip.config import TrainConfig
+
+SHOWN = 3
+MAIN = {
+    "zeroshot_classification": ("acc1", "acc5", "mean_average_precision"),
+    "zeroshot_retrieval": ("image_retrieval_recall@5", "text_retrieval_recall@5"),
+    "linear_probe": ("lp_acc1", "lp_acc5"),
+    "image_caption_selection": ("text_acc", "image_acc", "acc"),
+    "distribution_shift": ("acc1", "acc1_reference", "drop"),
+    "corruption": ("mean_corruption_accuracy", "clean_accuracy", "mce"),
+    "typographic": ("acc1", "acc1_clean", "fooled"),
+    "paraphrase": ("acc1_mean", "acc1_std", "agreement"),
+}
+"""Metrics of each task that the terminal shows; the files have all."""
 
 PLAIN_NUMBERS = ("C", "weight_decay", "fewshot_k", "seed", "epochs", "normalized", "relative", "mce")
 """Metrics that are no shares."""
@@ -35,7 +49,7 @@ def score_name(score: dict[str, Any]) -> str:
 
 
 def score_lines(scores: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Each metric of each data set beside its chance level, under a line for each of several models."""
+    """A line a result: its main metrics and their chance levels; several models have a line above theirs."""
     models = list(dict.fromkeys((score.get("model"), score.get("pretrained")) for score in scores))
     wide = max([24, *(len(score_name(score)) for score in scores)])
     for model in models:
@@ -43,19 +57,22 @@ def score_lines(scores: Sequence[dict[str, Any]]) -> Iterator[str]:
             yield ":".join(filter(None, map(str, model)))
         for score in scores:
             if (score.get("model"), score.get("pretrained")) == model:
-                yield from _metric_lines(score, wide)
+                yield f"{score_name(score):<{wide}} {', '.join(_shown(score))}"
 
 
-def _metric_lines(score: dict[str, Any], wide: int) -> Iterator[str]:
-    chance, theirs = score.get("chance", {}), score.get("clip_benchmark", {})
-    for metric, value in score["metrics"].items():
+def _shown(score: dict[str, Any]) -> Iterator[str]:
+    """The main metrics of a result: those of its task, or its first."""
+    metrics, chance, theirs = (score.get(key, {}) for key in ("metrics", "chance", "clip_benchmark"))
+    task = re.sub(r"_\d+shot$", "", str(score.get("task", "")))
+    chosen = [name for name in MAIN.get(task, ()) if name in metrics] or list(metrics)[:SHOWN]
+    for name in chosen:
+        value = metrics[name]
         if not isinstance(value, int | float) or isinstance(value, bool):
             continue
-        shown = f"{value:6.1%}" if _is_share(metric) else f"{value:6.4g}"
-        notes = [f"chance {chance[metric]:6.1%}"] if metric in chance else []
-        if metric in theirs:
-            notes.append(f"clip_benchmark gives {theirs[metric]:.1%}: ties count for the model there")
-        yield f"{score_name(score):<{wide}} {metric:<32} {shown}{'   ' if notes else ''}{', '.join(notes)}"
+        notes = [f"chance {chance[name]:.1%}"] if name in chance else []
+        notes += [f"clip_benchmark {theirs[name]:.1%}"] if name in theirs else []
+        text = f"{value:.1%}" if _is_share(name) else f"{value:.4g}"
+        yield f"{name} {text} ({'; '.join(notes)})" if notes else f"{name} {text}"
 
 
 def _is_share(metric: str) -> bool:
