@@ -9,9 +9,9 @@ from typing import Any
 from patchclip._cli_bars import evaluation_bar
 from patchclip._cli_format import finish, missing_lines, score_lines
 
-EVAL_EPILOG = """A suite takes options as NAME:key=value;key=value, as in 'linear-probe:shots=[1,4,16]'; patchclip
-show suites/NAME prints them. Data sets are names under the root, clip_benchmark's wds/NAME and lists (vtab,
-vtab+, retrieval, imagenet-robustness, sugar-crepe), hf:ORG/NAME, or text files with a name a line.
+EVAL_EPILOG = """A suite takes options as NAME:key=value;key=value, as in 'linear-probe:shots=[1,4,16]';
+patchclip show suites/NAME prints them. Data sets are names under the root, clip_benchmark's wds/NAME and
+lists (vtab, vtab+, retrieval, imagenet-robustness, sugar-crepe), hf:ORG/NAME, or text files of names.
 
 example: patchclip eval --model runs/demo ViT-B-32:openai --suite all --data-root DIR --output evals"""
 

@@ -126,6 +126,22 @@ def test_the_mean_over_sets_takes_the_sets_that_all_have(tmp_path: Path) -> None
     assert (same.value, same.low, same.high) == (0, 0, 0)
 
 
+def test_categories_of_one_set_share_their_draws_of_images(tmp_path: Path) -> None:
+    for i, model in enumerate("ab"):
+        for kind in ("swap", "add"):
+            samples = outcome(0.4 + 0.2 * i, 300, i)
+            found = classified(model, samples, f"crepe/{kind}")
+            metrics = {"text_acc": found.metrics["acc1"]}
+            shared = {"task": "image_caption_selection", "metrics": metrics, "samples": {"text_acc": samples}}
+            replace(found, **shared).save(tmp_path)
+    compared = compare([tmp_path])
+    mean, one = compared.averages[0].differences[1], compared.rows[0].differences[1]
+    assert mean is not None
+    assert one is not None
+    assert (mean.low, mean.high) == pytest.approx((one.low, one.high))
+    assert mean.groups == 300
+
+
 def test_metrics_without_samples_have_a_difference_alone(tmp_path: Path) -> None:
     classified("a", outcome(0.5)).save(tmp_path)
     other = classified("b", outcome(0.6))

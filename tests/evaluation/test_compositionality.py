@@ -170,7 +170,7 @@ CAPTIONS = [
     ("a large green box behind a lamp",),
     ("an old dog",),
     ("a kite",),
-]
+] * 6
 
 
 class WordsEncoder(TableEncoder):
@@ -196,8 +196,8 @@ class WordsEncoder(TableEncoder):
         return torch.stack([self.bag(self.seen[i]) for i in tokens[:, 0].tolist()])
 
 
-def captioned(name: str = "mine") -> Retrieval:
-    return Retrieval(name, Pictures(len(CAPTIONS)), CAPTIONS)
+def captioned(name: str = "mine", count: int = len(CAPTIONS)) -> Retrieval:
+    return Retrieval(name, Pictures(count), CAPTIONS[:count])
 
 
 def generated(*sets: Benchmark, suite: CompositionalitySuite | None = None) -> list[Result]:
@@ -208,7 +208,6 @@ def generated(*sets: Benchmark, suite: CompositionalitySuite | None = None) -> l
 def test_captioned_sets_get_questions_by_rule() -> None:
     found = {result.dataset: result for result in generated(captioned())}
     assert {"mine/generated_replace_obj", "mine/generated_add_att", "mine/generated_swap_obj"} <= set(found)
-    assert "mine/generated_swap_att" not in found, "six questions of a kind are too few"
     assert all("by rule" in result.protocol for result in found.values())
     assert found["mine/generated_add_att"].details["blind"]["best"] == 1.0
     assert found["mine/generated_replace_obj"].metrics["acc"] == 1.0, "a bag of words tells other words"
@@ -223,6 +222,10 @@ def test_sets_with_questions_of_their_own_get_none() -> None:
     names = [result.dataset for result in generated(captioned(), own, captioned("other"))]
     assert names[0] == "mine/swap_att"
     assert {name.partition("/")[0] for name in names[1:]} == {"other"}
+
+
+def test_too_few_questions_are_no_result() -> None:
+    assert generated(captioned(count=9)) == []
 
 
 def test_options() -> None:

@@ -51,7 +51,10 @@ def pair(baseline: Samples, other: Samples) -> Pair | None:
 
 
 def differences(
-    pairs: Mapping[str, Pair], draws: int, generator: np.random.Generator
+    pairs: Mapping[str, Pair],
+    draws: int,
+    generator: np.random.Generator,
+    every: Int[np.ndarray, "u"] | None = None,
 ) -> dict[str, Float[np.ndarray, "d"]]:
     """Draws of the difference of each metric; all metrics of a data set see the same draws of images.
 
@@ -64,13 +67,16 @@ def differences(
         pairs: by metric.
         draws: d, at least 1.
         generator: of the draws.
+        every: groups to draw from, ascending, at least those of the pairs; None for theirs. Two calls with
+            the same groups and seed draw the same.
 
     Returns:
         By metric, NaN in a draw that meets none of its groups.
     """
     if not pairs:
         return {}
-    every = np.unique(np.concatenate([each.groups for each in pairs.values()]))
+    if every is None:
+        every = np.unique(np.concatenate([each.groups for each in pairs.values()]))
     table = np.zeros((len(every), 4 * len(pairs)))
     for i, each in enumerate(pairs.values()):
         rows = np.searchsorted(every, each.groups)

@@ -114,7 +114,8 @@ class Comparison:
 def compare(runs: Sequence[Path], draws: int = 2000, seed: int = 0) -> Comparison:
     """Puts models side by side, with 95 % intervals of the differences by a paired bootstrap over images.
 
-    Formula: see `_bootstrap.differences`; the mean over sets draws the images of every set independently.
+    Formula: see `_bootstrap.differences`; the mean over sets draws the images of every set independently,
+    and the categories of one captioned set, which share their images, together.
     The interval speaks of other images of the same sets, not of other trainings of the same model.
 
     Args:
@@ -138,7 +139,9 @@ def compare(runs: Sequence[Path], draws: int = 2000, seed: int = 0) -> Compariso
     names = names_of(columns)
     check_common(columns, names)
     keys = [key for key in columns[0].results if any(key in other.results for other in columns[1:])]
-    tables = {key: _Table(columns, key, draws, seed) for key in keys}
+    tables = {key: _Table(columns, key) for key in keys}
+    for source in dict.fromkeys(table.source for table in tables.values()):
+        _draw([table for table in tables.values() if table.source == source], source, draws, seed)
     return Comparison(
         models=tuple(names),
         sources=tuple(str(column.source) for column in columns),
@@ -152,15 +155,21 @@ def compare(runs: Sequence[Path], draws: int = 2000, seed: int = 0) -> Compariso
 class _Table:
     """The results of all models on one data set and task, and the draws of their differences."""
 
-    def __init__(self, columns: Sequence[Column], key: Key, draws: int, seed: int) -> None:
+    def __init__(self, columns: Sequence[Column], key: Key) -> None:
         self.key = key
         self.found = [column.results.get(key) for column in columns]
         self.samples = [read_samples(each[0]) if each else {} for each in self.found]
         self.pairs = [{}, *(self._pairs(other) for other in self.samples[1:])]
-        place = zlib.crc32("\0".join(key).encode())
-        self.drawn: list[Draws] = [
-            _bootstrap.differences(pairs, draws, np.random.default_rng((seed, place))) for pairs in self.pairs
-        ]
+        self.drawn: list[Draws] = []
+        self.images = 0
+
+    @property
+    def source(self) -> Key:
+        """Task and set of the images; the categories of a set of captions share theirs."""
+        task, dataset = self.key
+        return (
+            (task, dataset.rpartition("/")[0] or dataset) if task == "image_caption_selection" else self.key
+        )
 
     @cached_property
     def values(self) -> list[dict[str, float]]:
@@ -204,6 +213,19 @@ class _Table:
         return difference(value, self.drawn[i][metric], len(paired.groups))
 
 
+def _draw(tables: Sequence[_Table], source: Key, draws: int, seed: int) -> None:
+    """The draws of tables over the same images: one draw of images for all of them and all models."""
+    pairs = [pair for table in tables for each in table.pairs for pair in each.values()]
+    every = np.unique(np.concatenate([pair.groups for pair in pairs])) if pairs else None
+    place = zlib.crc32("\0".join(source).encode())
+    for table in tables:
+        table.images = 0 if every is None else len(every)
+        table.drawn = [
+            _bootstrap.differences(pairs, draws, np.random.default_rng((seed, place)), every)
+            for pairs in table.pairs
+        ]
+
+
 def difference(value: float, drawn: Float[np.ndarray, "d"], groups: int) -> Difference:
     """A difference with the interval of its draws."""
     ends = _bootstrap.interval(drawn)
@@ -234,8 +256,8 @@ def _mean_difference(tables: Sequence[_Table], i: int, value: float) -> Differen
     if not all(name in table.drawn[i] for table in tables for name in table.headline()):
         return Difference(value)
     each = [np.mean([table.drawn[i][name] for name in table.headline()], axis=0) for table in tables]
-    groups = sum(len(table.pairs[i][table.headline()[0]].groups) for table in tables)
-    return difference(value, np.mean(each, axis=0), groups)
+    images = {table.source: table.images for table in tables}
+    return difference(value, np.mean(each, axis=0), sum(images.values()))
 
 
 def _cells(row: ComparedRow, i: int) -> list[str]:
