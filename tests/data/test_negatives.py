@@ -3,6 +3,7 @@
 import random
 import re
 import tarfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -226,7 +227,7 @@ def test_new_words_are_in_no_caption_of_the_image(kind: str) -> None:
 # Sets
 
 
-def retrieval(captions: list[tuple[str, ...]]) -> Retrieval:
+def retrieval(captions: Sequence[tuple[str, ...]]) -> Retrieval:
     return Retrieval("mine", NoImages(len(captions)), captions)
 
 

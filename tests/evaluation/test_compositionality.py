@@ -45,12 +45,12 @@ def pairs(count: int) -> tuple[Choice, ...]:
     return tuple(Choice((i,), (f"right {i}", f"wrong {i}")) for i in range(count))
 
 
-def run(images: Tensor, texts: dict[str, Tensor], *sets: Benchmark, **options: bool) -> list[Result]:
-    return list(CompositionalitySuite(**options).results(embedder(images, texts), sets))
+def run(images: Tensor, texts: dict[str, Tensor], *sets: Benchmark) -> list[Result]:
+    return list(CompositionalitySuite().results(embedder(images, texts), sets))
 
 
 def texts_of(choices: tuple[Choice, ...], right: Tensor, wrong: Tensor) -> dict[str, Tensor]:
-    found = {}
+    found: dict[str, Tensor] = {}
     for choice, one, other in zip(choices, right, wrong, strict=True):
         found |= {choice.captions[0]: one, choice.captions[1]: other}
     return found

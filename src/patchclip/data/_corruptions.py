@@ -1,0 +1,214 @@
+"""The seven ways to make a caption false, each a function of what is known and a generator."""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from patchclip.data import _lexicon as lexicon
+from patchclip.data._clauses import inside, is_spatial, sides
+from patchclip.data._edits import Edit, article, edited, swapped
+from patchclip.data._facts import Facts
+from patchclip.data._false_words import Said, differ, nature
+from patchclip.data._phrases import Caption, Phrase, kinds
+from patchclip.data._relations import ACTIONS, INFLECTED, OPPOSITES, POSTURES, forms
+
+_STILL = {
+    "inside",
+    "on",
+    "in",
+    "at",
+    "next",
+    "beside",
+    "near",
+    "under",
+    "behind",
+    "above",
+    "below",
+    "between",
+}
+"""What follows somebody who does not move."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A caption to make false, with what is known about its image and its set."""
+
+    caption: Caption
+    said: Said
+    facts: Facts
+    rng: random.Random
+
+    def objects(self) -> list[Phrase]:
+        """The phrases that surely name an object, in random order."""
+        found = [each for each in self.caption.phrases if each.names_object]
+        return self.rng.sample(found, len(found))
+
+    def plain(self, group: frozenset[str]) -> str:
+        """The common word of a group of attributes, in the spelling of the set ("gray", "grey")."""
+        return min(group & lexicon.PLAIN, key=lambda word: (-self.facts.attributes.get(word, 0), word))
+
+
+def replace_obj(task: Task) -> str | None:
+    """Another object of the set's captions in place of one."""
+    for phrase in task.objects():
+        form = "one" if phrase.form == "bare" else phrase.form
+        if noun := task.facts.noun(form, phrase.noun, task.said, task.rng):
+            return edited(task.caption.text, [(phrase.head[0].start, phrase.stop, noun)])
+    return None
+
+
+def add_obj(task: Task) -> str | None:
+    """ "and a ..." behind an object."""
+    for phrase in task.objects():
+        ends = phrase.after not in lexicon.AUXILIARIES | {"and", "or"} and phrase.after not in INFLECTED
+        if phrase.form in ("name", "bare") or not ends:
+            continue
+        several = phrase.form == "many"
+        if noun := task.facts.any_noun("many" if several else "one", task.said, task.rng):
+            added = noun if several else f"{article(noun)} {noun}"
+            return edited(task.caption.text, [(phrase.stop, phrase.stop, f" and {added}")])
+    return None
+
+
+def replace_att(task: Task) -> str | None:
+    """Another attribute of the same kind in place of one."""
+    found = [(phrase, word) for phrase in task.caption.phrases for word in phrase.attributes]
+    for phrase, word in task.rng.sample(found, len(found)):
+        new = None if phrase.head[-1].lower in lexicon.FRAMES else _other_attribute(task, phrase, word.lower)
+        if new:
+            return edited(task.caption.text, [(word.start, word.stop, new)])
+    return None
+
+
+def add_att(task: Task) -> str | None:
+    """An attribute that the object never has in the set's captions."""
+    usable = [
+        phrase
+        for phrase in task.objects()
+        if phrase.form != "name"
+        and phrase.head[-1].lower not in lexicon.BACKDROPS
+        and not any(kind in lexicon.ADDED for word in phrase.attributes for kind in kinds(word.lower))
+    ]
+    words = [task.plain(group) for kind in lexicon.ADDED for group in lexicon.ATTRIBUTES[kind]]
+    words = [word for word in words if word not in lexicon.LIKELY and task.said.allows_attribute(word)]
+    for phrase in sorted(usable, key=lambda phrase: nature(phrase.noun) == "person"):
+        noun = phrase.head[-1].lower
+        false = [word for word in words if f"{word} {noun}" not in task.facts.pairs]
+        if false:
+            material = [word for word in phrase.attributes if "material" in kinds(word.lower)]
+            place = (*material, *phrase.head)[0].start  # "a blue wooden box"
+            return edited(task.caption.text, [(place, place, f"{task.rng.choice(false)} ")])
+    return None
+
+
+def replace_rel(task: Task) -> str | None:
+    """A relation or action that excludes the one there is."""
+    found = [*_other_relations(task), *_other_actions(task)]
+    return edited(task.caption.text, [task.rng.choice(found)]) if found else None
+
+
+def swap_obj(task: Task) -> str | None:
+    """The two sides of a relation or action exchanged."""
+    found = [pair for pair in sides(task.caption) if _may_swap(*pair)]
+    if not found:
+        return None
+    left, right = task.rng.choice(found)
+    return swapped(task.caption.text, (left.start, left.stop), (right.start, right.stop))
+
+
+def swap_att(task: Task) -> str | None:
+    """Two attributes of one kind exchanged between two objects."""
+    phrases = [each for each in task.caption.phrases if each.names_object]
+    pairs = []
+    for i, one in enumerate(phrases):
+        for other in phrases[i + 1 :]:
+            for kind in lexicon.ATTRIBUTES:
+                mine, theirs = _only(one, kind), _only(other, kind)
+                if kind == "colour" and "person" in (nature(one.noun), nature(other.noun)):
+                    continue
+                if mine and theirs and differ(one.noun, other.noun) and _exclude(kind, mine, theirs):
+                    false = (f"{theirs} {one.head[0].lower}", f"{mine} {other.head[0].lower}")
+                    if not any(task.said.mentions(each) for each in false):
+                        pairs.append((_word(one, mine), _word(other, theirs)))
+    return swapped(task.caption.text, *task.rng.choice(pairs)) if pairs else None
+
+
+CORRUPTIONS: dict[str, Callable[[Task], str | None]] = {
+    each.__name__: each
+    for each in (replace_obj, replace_att, replace_rel, swap_obj, swap_att, add_obj, add_att)
+}
+
+
+def _other_attribute(task: Task, phrase: Phrase, word: str) -> str | None:
+    """An attribute that excludes `word`, of one of its kinds."""
+    being, found = nature(phrase.noun), []
+    for kind in kinds(word):
+        if kind == ("newness" if being else "age") or (kind == "colour" and being == "person"):
+            continue  # "black" and "white" people are no colours of things
+        for group in lexicon.ATTRIBUTES[kind]:
+            other = task.plain(group)
+            found += [other] if _exclude(kind, word, other) else []
+    if word == "short":
+        found = ["tall" if being else "long"]
+    found = [each for each in found if task.said.allows_attribute(each)]
+    weights = [1 + task.facts.attributes.get(each, 0) for each in found]
+    return task.rng.choices(found, weights)[0] if found else None
+
+
+def _other_relations(task: Task) -> Iterator[Edit]:
+    for relation in task.caption.relations:
+        if not is_spatial(task.caption, relation):
+            continue
+        for other in OPPOSITES[relation.name]:
+            if not task.said.mentions(other):
+                yield relation.start, relation.stop, other
+
+
+def _other_actions(task: Task) -> Iterator[Edit]:
+    caption, within = task.caption, inside(task.caption)
+    for i, word in enumerate(caption.words):
+        verb, form = INFLECTED.get(word.lower, ("", 0))
+        if i in within or form not in (1, 2):
+            continue
+        following = caption.words[i + 1].lower if i + 1 < len(caption.words) and caption.joined(i) else ""
+        if not any(nature(each.noun) for each in caption.phrases if each.first < i):
+            continue  # a vase that stands may be said to sit
+        others = ACTIONS.get(verb, ()) if caption.phrase_at(i + 1) and following else ()
+        group = next((each for each in POSTURES if verb in each), None)
+        if group and (not following or following in _STILL):
+            others = tuple(each for each in ("sit", "stand", "lie") if each not in group)
+        elif group and verb in ("walk", "run", "jump") and following:
+            others = tuple(each for each in ("walk", "run", "jump") if each != verb)
+        for other in others:
+            if not any(task.said.mentions(each) for each in forms(other)):
+                yield word.start, word.stop, forms(other)[form]
+
+
+def _may_swap(left: Phrase, right: Phrase) -> bool:
+    usable = all(each.names_object and each.form in ("one", "many", "mass") for each in (left, right))
+    plain = left.determiner not in _POSSESSIVE and right.determiner not in _POSSESSIVE
+    finite = left.after in lexicon.BE or INFLECTED.get(left.after, ("", 0))[1] == 1
+    agree = not finite or (left.form == "many") == (right.form == "many")
+    return (
+        usable and plain and agree and left.before not in ("of", "between") and differ(left.noun, right.noun)
+    )
+
+
+_POSSESSIVE = lexicon.DEFINITE - {"the"}
+
+
+def _only(phrase: Phrase, kind: str) -> str:
+    """The one attribute of a kind before a noun, "" where there is none or more than one."""
+    found = [word.lower for word in phrase.attributes if kind in kinds(word.lower)]
+    return found[0] if len(found) == 1 else ""
+
+
+def _exclude(kind: str, one: str, other: str) -> bool:
+    """Whether nothing can be called both, two words of a kind."""
+    alike = (*lexicon.ATTRIBUTES[kind], *lexicon.NEAR)
+    return not any(one in group and other in group for group in alike)
+
+
+def _word(phrase: Phrase, attribute: str) -> tuple[int, int]:
+    found = next(word for word in phrase.attributes if word.lower == attribute)
+    return found.start, found.stop
