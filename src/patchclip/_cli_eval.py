@@ -71,9 +71,7 @@ def run_eval(arguments: argparse.Namespace) -> int:
     output = Path(arguments.output) if arguments.output else None
     found, missing = [], {}
     with evaluation_bar() as on_progress:
-        encoding = Encoding(
-            batch_size=arguments.batch_size, cache=_cache(arguments), on_progress=on_progress
-        )
+        encoding = Encoding(batch_size=arguments.batch_size, cache=_cache(arguments), on_progress=on_progress)
         for model in arguments.model:
             encoder = load(model, device=arguments.device, precision=arguments.precision)
             results = evaluate(

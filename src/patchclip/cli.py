@@ -14,7 +14,15 @@ import patchclip
 from patchclip import registry
 from patchclip._cli_bars import is_main_process, progress_bar
 from patchclip._cli_eval import add_verbs
-from patchclip._cli_format import columns, eval_scores, finish, mask_lines, score_lines, score_name, settings_help
+from patchclip._cli_format import (
+    columns,
+    eval_scores,
+    finish,
+    mask_lines,
+    score_lines,
+    score_name,
+    settings_help,
+)
 from patchclip._config_file import list_recipes
 from patchclip.config import load_config
 from patchclip.errors import ConfigError, Interrupted, PatchclipError

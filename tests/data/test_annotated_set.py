@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from patchclip.data._annotated_set import is_annotated_set, open_annotated_set
+from patchclip.data.layouts.annotations import is_annotated_set, open_annotated_set
 from patchclip.errors import DataError
 from tests.data._make import colour
 from tests.data._make_sets import as_json, lines, picture

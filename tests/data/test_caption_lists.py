@@ -2,7 +2,7 @@
 
 import pytest
 
-from patchclip.data._caption_lists import Captions
+from patchclip.data.layouts.caption_lists import Captions
 
 
 def test_captions_come_back_as_they_went_in() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import ImageFolder
 
-from patchclip.data._folder_set import (
+from patchclip.data.layouts.folders import (
     DEFAULT_TEMPLATES,
     is_captioned_folder,
     is_class_folders,

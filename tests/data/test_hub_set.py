@@ -7,9 +7,9 @@ import datasets
 import pytest
 from PIL import Image
 
-from patchclip.data import _hub_set
-from patchclip.data._folder_set import DEFAULT_TEMPLATES
-from patchclip.data._hub_set import is_hub_folder, open_hub_folder, open_hub_name
+from patchclip.data.layouts import hub
+from patchclip.data.layouts.folders import DEFAULT_TEMPLATES
+from patchclip.data.layouts.hub import is_hub_folder, open_hub_folder, open_hub_name
 from patchclip.data.sets import Choice, Classification, Multilabel, Retrieval, Selection
 from patchclip.errors import DataError
 from tests.data._make import colour, encoded, noisy
@@ -164,6 +164,6 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     for number, (made, message) in enumerate(cases):
         with pytest.raises(DataError, match=message):
             open_hub_folder(saved(tmp_path / str(number), made), "set", "test")
-    monkeypatch.setattr(_hub_set, "library", lambda: (_ for _ in ()).throw(DataError("pip install")))
+    monkeypatch.setattr(hub, "library", lambda: (_ for _ in ()).throw(DataError("pip install")))
     with pytest.raises(DataError, match="pip install"):
         open_hub_name("hf:a/b", "test")

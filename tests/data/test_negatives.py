@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from patchclip.data import samples
-from patchclip.data._edits import article
-from patchclip.data._phrases import stem
+from patchclip.data.grammar.edits import article
+from patchclip.data.grammar.phrases import stem
 from patchclip.data.negatives import KINDS, Negatives, negatives
 from patchclip.data.sets import Retrieval
 from patchclip.errors import ConfigError

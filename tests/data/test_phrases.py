@@ -2,12 +2,12 @@
 
 import pytest
 
-from patchclip.data._clauses import sides
-from patchclip.data._edits import article, edited, swapped
-from patchclip.data._false_words import Said, differ, nature
-from patchclip.data._lexicon import ATTRIBUTES, PLAIN
-from patchclip.data._phrases import parse, plural, stem
-from patchclip.data._relations import ACTIONS, OPPOSITES, POSTURES, VERBS, forms
+from patchclip.data.grammar.clauses import sides
+from patchclip.data.grammar.edits import article, edited, swapped
+from patchclip.data.grammar.false_words import Said, differ, nature
+from patchclip.data.grammar.lexicon import ATTRIBUTES, PLAIN
+from patchclip.data.grammar.phrases import parse, plural, stem
+from patchclip.data.grammar.relations import ACTIONS, OPPOSITES, POSTURES, VERBS, forms
 
 
 def test_related_nouns_do_not_differ() -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from patchclip.data import selections
-from patchclip.data._folder_set import open_class_folders
-from patchclip.data._wds_set import open_wds_set
-from patchclip.data.selections import is_selection_set, open_selection_set, selections_of
+from patchclip.data.layouts import selections
+from patchclip.data.layouts.folders import open_class_folders
+from patchclip.data.layouts.selections import is_selection_set, open_selection_set, selections_of
+from patchclip.data.layouts.wds import open_wds_set
 from patchclip.data.sets import Choice
 from patchclip.errors import DataError
 from tests.data._make import colour

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from patchclip.data._stored_images import CroppedImages, FileImages, TarImages
 from patchclip.data._strings import Strings
+from patchclip.data.layouts.stored_images import CroppedImages, FileImages, TarImages
 from patchclip.errors import DataError
 from tests.data._make import colour, encoded
 from tests.data._make_sets import picture

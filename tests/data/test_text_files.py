@@ -5,8 +5,15 @@ from typing import Any
 
 import pytest
 
-from patchclip.data import _text_files
-from patchclip.data._text_files import field, read_json, read_lines, read_templates, read_text, relative_name
+from patchclip.data.layouts import text_files
+from patchclip.data.layouts.text_files import (
+    field,
+    read_json,
+    read_lines,
+    read_templates,
+    read_text,
+    relative_name,
+)
 from patchclip.errors import DataError
 
 
@@ -46,7 +53,7 @@ def test_what_is_no_json_is_placed(tmp_path: Path, text: str, place: str) -> Non
 
 
 def test_a_large_json_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_text_files, "_JSON_LIMIT", 8)
+    monkeypatch.setattr(text_files, "_JSON_LIMIT", 8)
     (tmp_path / "a.json").write_text("[1, 2, 3, 4]")
     with pytest.raises(DataError, match="it is larger"):
         read_json(tmp_path / "a.json", "rows")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from patchclip.data._wds_set import open_wds_set
+from patchclip.data.layouts.wds import open_wds_set
 from patchclip.data.sets import Classification, Multilabel, Retrieval
 from patchclip.errors import DataError
 from tests.data._make import colour, encoded, noisy, write_tar

@@ -7,11 +7,8 @@ from PIL import Image
 
 from patchclip.data.benchmarks import load_benchmark
 from patchclip.errors import ConfigError
-from patchclip.evaluation import _corruptions_blur as blur
-from patchclip.evaluation import _corruptions_digital as digital
-from patchclip.evaluation import _corruptions_noise as noise
-from patchclip.evaluation import _corruptions_weather as weather
-from patchclip.evaluation.corruptions import (
+from patchclip.evaluation.corruption import blur, digital, noise, weather
+from patchclip.evaluation.corruption.views import (
     KINDS,
     SEVERITIES,
     SIZE,

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from patchclip.data._folder_set import DEFAULT_TEMPLATES, open_class_folders
+from patchclip.data.layouts.folders import DEFAULT_TEMPLATES, open_class_folders
 from patchclip.data.sets import Classification, Retrieval
 from patchclip.evaluation.imagenet import named
 from patchclip.models import imagenet

@@ -15,10 +15,10 @@ from patchclip import registry
 from patchclip.data import benchmarks
 from patchclip.data.sets import Classification, Retrieval
 from patchclip.errors import ConfigError, DataError
-from patchclip.evaluation import _probe_sgd
-from patchclip.evaluation._probe import LogisticRegression
-from patchclip.evaluation._probe_examples import Examples, hold_out
 from patchclip.evaluation.embedder import Embedder, Encoding
+from patchclip.evaluation.probe import sgd
+from patchclip.evaluation.probe.examples import Examples, hold_out
+from patchclip.evaluation.probe.logistic import LogisticRegression
 from patchclip.evaluation.result import Result
 from patchclip.evaluation.suites.linear_probe import LinearProbeSuite
 
@@ -110,7 +110,7 @@ def test_without_a_validation_split_a_tenth_is_held_out_and_given_back() -> None
 
 
 def test_random_embeddings_are_at_chance_and_constant_ones_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_probe_sgd, "EPOCHS", 2)
+    monkeypatch.setattr(sgd, "EPOCHS", 2)
     encoder, benchmark = task({"test": 600, "train": 120})
     encoder.images = F.normalize(torch.randn(720, 8, generator=torch.Generator().manual_seed(5)), dim=1)
     for solver in ("lbfgs", "sgd"):
@@ -201,7 +201,7 @@ def test_the_test_images_are_never_learned_from() -> None:
 
 
 def test_sgd_reports_as_clip_benchmark_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_probe_sgd, "EPOCHS", 1)
+    monkeypatch.setattr(sgd, "EPOCHS", 1)
     suite = LinearProbeSuite(solver="sgd", shots=(0, 4), seeds=2)
     full, few = run(suite, *task({"test": 36, "train": 60, "val": 30}, noise=0.1))
     assert set(full.metrics) == {

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from patchclip.errors import ConfigError, DataError
-from patchclip.evaluation import _probe, _probe_sgd
-from patchclip.evaluation._lbfgs import minimise
-from patchclip.evaluation._probe import Linear, LogisticRegression, accuracy, fit_with_search, search
-from patchclip.evaluation._probe_examples import Examples, draw_shots, hold_out, scarcest
+from patchclip.evaluation.probe import logistic, sgd
+from patchclip.evaluation.probe.examples import Examples, draw_shots, hold_out, scarcest
+from patchclip.evaluation.probe.lbfgs import minimise
+from patchclip.evaluation.probe.logistic import Linear, LogisticRegression, accuracy, fit_with_search, search
 
 
 def clusters(images: int, width: int, classes: int, noise: float, seed: int = 0) -> Examples:
@@ -104,7 +104,7 @@ def test_separable_data_and_a_weak_penalty_end_before_the_limit() -> None:
 def test_chunks_do_not_change_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     examples = clusters(101, 12, 4, 1.0)
     whole = LogisticRegression(examples, 4).fit(10.0)
-    monkeypatch.setattr(_probe, "BLOCK_SCORES", 40)
+    monkeypatch.setattr(logistic, "BLOCK_SCORES", 40)
     parts = LogisticRegression(examples, 4).fit(10.0)
     assert parts.weight.numpy() == pytest.approx(whole.weight.numpy(), abs=1e-4)
     assert len(list(whole.blocks(examples.features))) == 11
@@ -214,7 +214,7 @@ def reference_sgd(examples: Examples, classes: int, weight_decay: float, seed: i
 def test_sgd_gives_the_numbers_of_a_plain_training(weight_decay: float, seed: int) -> None:
     examples = clusters(150, 8, 3, 1.0)
     before = torch.random.get_rng_state()
-    found = _probe_sgd.train_layer(examples, 3, weight_decay, seed)
+    found = sgd.train_layer(examples, 3, weight_decay, seed)
     assert torch.equal(before, torch.random.get_rng_state())
     wanted = reference_sgd(examples, 3, weight_decay, seed)
     assert found.weight.numpy() == pytest.approx(wanted.weight.numpy(), abs=1e-4)
@@ -224,19 +224,19 @@ def test_sgd_gives_the_numbers_of_a_plain_training(weight_decay: float, seed: in
 def test_sgd_without_validation_has_no_weight_decay_and_with_it_the_best(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_probe_sgd, "EPOCHS", 1)
+    monkeypatch.setattr(sgd, "EPOCHS", 1)
     train, validation = clusters(64, 8, 3, 2.0), clusters(90, 8, 3, 2.0, seed=1)
-    plain = _probe_sgd.fit_as_clip_benchmark(train, None, 3, refit=True, seed=0)
+    plain = sgd.fit_as_clip_benchmark(train, None, 3, refit=True, seed=0)
     assert (plain.strength, plain.sweep) == (0.0, ())
-    assert torch.equal(plain.classifier.weight, _probe_sgd.train_layer(train, 3, 0.0, 0).weight)
-    best = _probe_sgd.fit_as_clip_benchmark(train, validation, 3, refit=False, seed=0)
+    assert torch.equal(plain.classifier.weight, sgd.train_layer(train, 3, 0.0, 0).weight)
+    best = sgd.fit_as_clip_benchmark(train, validation, 3, refit=False, seed=0)
     assert dict(best.sweep)[best.strength] == max(dict(best.sweep).values())
     assert accuracy(best.classifier, validation) == dict(best.sweep)[best.strength]
-    again = _probe_sgd.fit_as_clip_benchmark(train, validation, 3, refit=True, seed=0)
-    both = _probe_sgd.train_layer(train.and_also(validation), 3, best.strength, 0)
+    again = sgd.fit_as_clip_benchmark(train, validation, 3, refit=True, seed=0)
+    both = sgd.train_layer(train.and_also(validation), 3, best.strength, 0)
     assert torch.equal(again.classifier.weight, both.weight)
     with pytest.raises(DataError, match="of class 0"):
-        _probe_sgd.train_layer(Examples("one", torch.eye(2), torch.zeros(2, dtype=torch.int64)), 3, 0.0, 0)
+        sgd.train_layer(Examples("one", torch.eye(2), torch.zeros(2, dtype=torch.int64)), 3, 0.0, 0)
 
 
 def test_hold_out_takes_a_tenth_of_every_class() -> None:

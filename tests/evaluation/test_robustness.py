@@ -6,8 +6,8 @@ import pytest
 from patchclip import registry
 from patchclip.data.sets import Classification, Retrieval
 from patchclip.errors import ConfigError, DataError
-from patchclip.evaluation._corruption_scores import corruption_result, mce
-from patchclip.evaluation.corruptions import KINDS
+from patchclip.evaluation.corruption.scores import corruption_result, mce
+from patchclip.evaluation.corruption.views import KINDS
 from patchclip.evaluation.embedder import Embedder, EncodedImages, Encoding
 from patchclip.evaluation.paraphrase import PARAPHRASES
 from patchclip.evaluation.result import Result

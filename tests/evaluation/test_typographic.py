@@ -5,7 +5,7 @@ from PIL import Image
 from patchclip.data.benchmarks import load_benchmark
 from patchclip.data.sets import Classification
 from patchclip.errors import DataError
-from patchclip.evaluation.corruptions import SIZE
+from patchclip.evaluation.corruption.views import SIZE
 from patchclip.evaluation.embedder import Embedder, Encoding
 from patchclip.evaluation.result import Result
 from patchclip.evaluation.typographic import Written, typographic_result, written, wrong_labels

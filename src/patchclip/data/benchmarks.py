@@ -5,8 +5,7 @@
     hf:ORG/NAME        a dataset of the Hugging Face hub or its cache
 
 A file NAME/shift_of.txt names the set of which this one is a shift: the same classes in ordinary images.
-Each layout is a module beside this one: `_wds_set`, `_folder_set`, `_annotated_set`, `_hub_set` and
-`selections`.
+Each layout is a module of `layouts`.
 An image that cannot be decoded is found only when it is asked for: `images[i]` raises DataError, and the
 evaluation scores the set without it and lists it under `bad`.
 """
@@ -17,15 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from patchclip.data import (
-    _annotated_set,
-    _folder_set,
-    _hub_set,
-    _wds_set,
-    dataset_lists,
-    selections,
-)
-from patchclip.data._text_files import read_lines, relative_name
+from patchclip.data import dataset_lists
+from patchclip.data.layouts import annotations, folders, hub, selections, wds
+from patchclip.data.layouts.text_files import read_lines, relative_name
 from patchclip.data.sets import Benchmark, Classification, Retrieval
 from patchclip.errors import DataError
 from patchclip.registry import closest
@@ -45,11 +38,11 @@ logger = logging.getLogger(__name__)
 
 _SHIPPED = Path(__file__).parent / "samples"
 _LAYOUTS: tuple[tuple[Callable[[Path], bool], Callable[[Path, str, str], Benchmark]], ...] = (
-    (_wds_set.is_wds_set, _wds_set.open_wds_set),
-    (_hub_set.is_hub_folder, _hub_set.open_hub_folder),
-    (_annotated_set.is_annotated_set, _annotated_set.open_annotated_set),
-    (_folder_set.is_captioned_folder, _folder_set.open_captioned_folder),
-    (_folder_set.is_class_folders, _folder_set.open_class_folders),
+    (wds.is_wds_set, wds.open_wds_set),
+    (hub.is_hub_folder, hub.open_hub_folder),
+    (annotations.is_annotated_set, annotations.open_annotated_set),
+    (folders.is_captioned_folder, folders.open_captioned_folder),
+    (folders.is_class_folders, folders.open_class_folders),
 )
 
 
@@ -87,8 +80,8 @@ def load_benchmark(root: str | Path, name: str, split: str = "test") -> Benchmar
     Raises:
         DataError: The set, its type or one of its files is missing, damaged or inconsistent.
     """
-    if name.startswith(_hub_set.PREFIX):
-        return _hub_set.open_hub_name(name, split)
+    if name.startswith(hub.PREFIX):
+        return hub.open_hub_name(name, split)
     folder = _folder_of(root, name)
     if folder is None or selections.is_selection_set(folder):
         return _opened(root, name)[0]
@@ -130,11 +123,11 @@ def resolve(root: str | Path, asked: Sequence[str]) -> tuple[list[str], list[tup
             wanted += dataset_lists.expand([each])
         except DataError as error:
             missing.append((each, str(error)))
-    local = any(not name.startswith(_hub_set.PREFIX) for name in wanted)
+    local = any(not name.startswith(hub.PREFIX) for name in wanted)
     known = _found(root) if local else []
     names: list[str] = []
     for name in wanted:
-        found = name if name.startswith(_hub_set.PREFIX) else _meant(root, name, known)
+        found = name if name.startswith(hub.PREFIX) else _meant(root, name, known)
         if found is None:
             hint = dataset_lists.nearest(name, known)
             missing.append((name, f"{str(root)!r} has no set of this name: {hint}"))
@@ -158,8 +151,8 @@ def _meant(root: str | Path, asked: str, known: Sequence[str]) -> str | None:
 
 def _opened(root: str | Path, name: str) -> list[Benchmark]:
     """A set and its selections, or the one selection that the name asks for."""
-    if name.startswith(_hub_set.PREFIX):
-        return [_hub_set.open_hub_name(name, "test")]
+    if name.startswith(hub.PREFIX):
+        return [hub.open_hub_name(name, "test")]
     folder, parent = _folder_of(root, name), name
     if folder is None:
         parent, _, kind = name.rpartition("/")
@@ -198,7 +191,7 @@ def _found(root: str | Path) -> list[str]:
     base = benchmark_root(root)
     if not base.is_dir():
         raise DataError(f"root={str(root)!r} must be a folder of evaluation sets: there is no such folder")
-    if _wds_set.is_wds_set(base) or _folder_set.has_class_splits(base):
+    if wds.is_wds_set(base) or folders.has_class_splits(base):
         raise DataError(f"root={str(root)!r} must hold folders of sets, got a set itself: give {base.parent}")
     names = []
     for path in _folders(base):

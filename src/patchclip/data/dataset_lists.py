@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from patchclip.data._text_files import read_text
-from patchclip.data.selections import SUGAR_CREPE
+from patchclip.data.layouts.selections import SUGAR_CREPE
+from patchclip.data.layouts.text_files import read_text
 
 _VTAB = (
     *("caltech101", "cifar100", "clevr_count_all", "clevr_closest_object_distance", "diabetic_retinopathy"),

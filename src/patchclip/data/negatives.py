@@ -4,10 +4,10 @@ import random
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from patchclip.data._corruptions import CORRUPTIONS, Task
-from patchclip.data._facts import Facts
-from patchclip.data._false_words import Said
-from patchclip.data._phrases import parse
+from patchclip.data.grammar.facts import Facts
+from patchclip.data.grammar.false_words import Said
+from patchclip.data.grammar.kinds import CORRUPTIONS, Task
+from patchclip.data.grammar.phrases import parse
 from patchclip.data.sets import Choice, Retrieval, Selection
 from patchclip.errors import ConfigError
 from patchclip.registry import closest

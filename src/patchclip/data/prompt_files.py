@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from patchclip.data._text_files import check_template, read_json, read_lines, read_templates
 from patchclip.data.dataset_lists import match
+from patchclip.data.layouts.text_files import check_template, read_json, read_lines, read_templates
 from patchclip.data.sets import Benchmark, Classification, Multilabel
 from patchclip.errors import DataError
 

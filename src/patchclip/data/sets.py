@@ -157,5 +157,5 @@ def prompts(classname: str, templates: tuple[str, ...] | Mapping[str, tuple[str,
         return tuple(templates[classname])
     for template in templates:
         if "{c}" not in template and "{}" not in template:
-            raise DataError(f"template {template!r} has no place for the class name; write {{c}} where it goes")
+            raise DataError(f"template {template!r} has no place for the class name: write {{c}} there")
     return tuple(template.replace("{c}", classname).replace("{}", classname) for template in templates)

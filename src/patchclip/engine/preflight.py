@@ -54,7 +54,7 @@ def check_methods(config: TrainConfig) -> None:
 
 
 def check_sets(chosen: EvalConfig) -> None:
-    """Opens every evaluation set now, so that one that is missing or damaged is not found at the end of a run.
+    """Opens every evaluation set now: one that is missing or damaged is not found at the end of a run.
 
     Raises:
         ConfigError: a suite or one of its options is unknown.

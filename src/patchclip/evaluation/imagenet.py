@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from patchclip.data._folder_set import DEFAULT_TEMPLATES
+from patchclip.data.layouts.folders import DEFAULT_TEMPLATES
 from patchclip.data.sets import Benchmark, Classification
 from patchclip.models import imagenet
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from patchclip.data.sets import Classification
 from patchclip.evaluation._metrics import classification_chance
 from patchclip.evaluation._top1 import drawn_to, hits, labels_of
-from patchclip.evaluation.corruptions import SIZE, Framed, framed
+from patchclip.evaluation.corruption.views import SIZE, Framed, framed
 from patchclip.evaluation.embedder import Embedder
 from patchclip.evaluation.result import Result, Samples
 

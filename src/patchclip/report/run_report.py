@@ -70,7 +70,7 @@ def write_report(run: str | Path) -> Path:
 def render(record: RunRecord) -> str:
     """The page as text; everything that comes from data is escaped by the template."""
     environment = Environment(
-        loader=PackageLoader("patchclip", "report"),
+        loader=PackageLoader("patchclip", "report/templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -82,7 +82,7 @@ def render(record: RunRecord) -> str:
         "count": _numbers.count,
         "duration": _numbers.duration,
     }
-    return environment.get_template("template.html").render(
+    return environment.get_template("run_report.html").render(
         name=record.path.resolve().name,
         path=str(record.path),
         config=record.config,

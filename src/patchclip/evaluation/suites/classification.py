@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from patchclip.data.sets import Benchmark, Classification, Multilabel
@@ -87,24 +87,12 @@ def zeroshot(embedder: Embedder, benchmark: Classification) -> Result:
 
 def multilabel(embedder: Embedder, benchmark: Multilabel) -> Result:
     """Scores a set whose images have any number of labels, a block of classes at a time."""
-    classes = embedder.classes(benchmark).to(embedder.device)
     encoded = embedder.images(benchmark.images, benchmark.name)
     labels = torch.from_numpy(benchmark.labels)[encoded.indices]
-    images = encoded.embeddings.to(embedder.device)
-    columns = max(1, BLOCK_SCORES // len(images))
-    each = torch.cat(
-        [
-            average_precision(
-                (images @ classes[start : start + columns].T).cpu(),
-                labels[:, start : start + columns],
-                COSINE_TIE,
-            )
-            for start in range(0, len(classes), columns)
-        ]
-    )
+    each = _precisions(embedder, benchmark, encoded, labels)
     known = ~each.isnan()
     if not known.any():
-        raise DataError(f"{benchmark.name}: not one of its {len(images)} images has a label: check its .npy")
+        raise DataError(f"{benchmark.name}: not one of its {len(labels)} images has a label: check its .npy")
     mean, share = each[known].mean().item(), labels[:, known].double().mean().item()
     theirs = each.nan_to_num(nan=0.0).mean().item()
     worst = each.nan_to_num(nan=2.0).argsort(stable=True)[: min(5, int(known.sum()))].tolist()
@@ -113,8 +101,8 @@ def multilabel(embedder: Embedder, benchmark: Multilabel) -> Result:
         task=TASK,
         metrics={"mean_average_precision": mean},
         chance={"mean_average_precision": share},
-        images=len(images),
-        classes=len(classes),
+        images=len(labels),
+        classes=len(each),
         bad=encoded.bad,
         clip_benchmark={"mean_average_precision": theirs} if abs(theirs - mean) > 1e-12 else {},
         protocol="zero-shot ranking of the images for each class, mean over the classes with a right image",
@@ -129,6 +117,20 @@ def multilabel(embedder: Embedder, benchmark: Multilabel) -> Result:
             ]
         },
     )
+
+
+def _precisions(
+    embedder: Embedder, benchmark: Multilabel, encoded: EncodedImages, labels: UInt8[Tensor, "n c"]
+) -> Float[Tensor, "c"]:
+    """Average precision of every class, NaN for those without a right image."""
+    classes = embedder.classes(benchmark).to(embedder.device)
+    images = encoded.embeddings.to(embedder.device)
+    columns = max(1, BLOCK_SCORES // len(images))
+    parts = []
+    for start in range(0, len(classes), columns):
+        scores = (images @ classes[start : start + columns].T).cpu()
+        parts.append(average_precision(scores, labels[:, start : start + columns], COSINE_TIE))
+    return torch.cat(parts)
 
 
 def _theirs(

@@ -11,12 +11,12 @@ import torch
 from patchclip.data.sets import Benchmark, Classification
 from patchclip.errors import ConfigError
 from patchclip.evaluation._metrics import class_recall, classification_chance
-from patchclip.evaluation._probe import Fitted, fit_with_search
-from patchclip.evaluation._probe_examples import draw_shots, hold_out, scarcest
-from patchclip.evaluation._probe_outcome import Outcome, Splits, embed_splits, samples, tested
-from patchclip.evaluation._probe_sgd import EPOCHS, fit_as_clip_benchmark
 from patchclip.evaluation._zeroshot import worst_classes
 from patchclip.evaluation.embedder import Embedder
+from patchclip.evaluation.probe.examples import draw_shots, hold_out, scarcest
+from patchclip.evaluation.probe.logistic import Fitted, fit_with_search
+from patchclip.evaluation.probe.outcome import Outcome, Splits, embed_splits, samples, tested
+from patchclip.evaluation.probe.sgd import EPOCHS, fit_as_clip_benchmark
 from patchclip.evaluation.result import Result
 
 logger = logging.getLogger(__name__)

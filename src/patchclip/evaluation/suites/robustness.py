@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from patchclip.data.sets import Benchmark, Classification
 from patchclip.errors import ConfigError
-from patchclip.evaluation._corruption_scores import corruption_result
-from patchclip.evaluation.corruptions import SEVERITIES, check_severities, chosen
+from patchclip.evaluation.corruption.scores import corruption_result
+from patchclip.evaluation.corruption.views import SEVERITIES, check_severities, chosen
 from patchclip.evaluation.embedder import Embedder
 from patchclip.evaluation.paraphrase import paraphrase_result
 from patchclip.evaluation.result import Result

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 from jaxtyping import Float32
 
-from patchclip.evaluation._corruptions_blur import streaked, zoomed
+from patchclip.evaluation.corruption.blur import streaked, zoomed
 
 GRAY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 FROSTS = (

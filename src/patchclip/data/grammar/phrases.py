@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from patchclip.data import _lexicon as lexicon
-from patchclip.data._relations import INFLECTED, NOUNS_IN_ING, OPPOSITES
+from patchclip.data.grammar import lexicon
+from patchclip.data.grammar.relations import INFLECTED, NOUNS_IN_ING, OPPOSITES
 
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _MOST_HEAD = 3

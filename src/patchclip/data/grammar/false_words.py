@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from patchclip.data import _lexicon as lexicon
-from patchclip.data._phrases import kinds, parse, stem
+from patchclip.data.grammar import lexicon
+from patchclip.data.grammar.phrases import kinds, parse, stem
 
 _ANIMALS = frozenset(map(stem, lexicon.ANIMALS))
 _PEOPLE = frozenset(map(stem, lexicon.PEOPLE))

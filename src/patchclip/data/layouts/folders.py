@@ -24,11 +24,11 @@ from pathlib import Path
 import numpy as np
 
 from patchclip.data import captions
-from patchclip.data._caption_lists import Captions
 from patchclip.data._decode import IMAGE_EXTENSIONS
-from patchclip.data._stored_images import FileImages
 from patchclip.data._strings import Packer
-from patchclip.data._text_files import read_lines, read_templates, read_text
+from patchclip.data.layouts.caption_lists import Captions
+from patchclip.data.layouts.stored_images import FileImages
+from patchclip.data.layouts.text_files import read_lines, read_templates, read_text
 from patchclip.data.sets import Classification, Retrieval
 from patchclip.errors import DataError
 

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from patchclip.evaluation._probe import Fitted, Linear, accuracy, search
-from patchclip.evaluation._probe_examples import Examples, check_training
+from patchclip.evaluation.probe.examples import Examples, check_training
+from patchclip.evaluation.probe.logistic import Fitted, Linear, accuracy, search
 
 RATE, EPOCHS, BATCH = 0.1, 10, 64
 

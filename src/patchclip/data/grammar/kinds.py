@@ -4,13 +4,13 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from patchclip.data import _lexicon as lexicon
-from patchclip.data._clauses import inside, is_spatial, sides
-from patchclip.data._edits import Edit, article, edited, swapped
-from patchclip.data._facts import Facts
-from patchclip.data._false_words import Said, differ, nature
-from patchclip.data._phrases import Caption, Phrase, kinds
-from patchclip.data._relations import ACTIONS, INFLECTED, OPPOSITES, POSTURES, forms
+from patchclip.data.grammar import lexicon
+from patchclip.data.grammar.clauses import inside, is_spatial, sides
+from patchclip.data.grammar.edits import Edit, article, edited, swapped
+from patchclip.data.grammar.facts import Facts
+from patchclip.data.grammar.false_words import Said, differ, nature
+from patchclip.data.grammar.phrases import Caption, Phrase, kinds
+from patchclip.data.grammar.relations import ACTIONS, INFLECTED, OPPOSITES, POSTURES, forms
 
 _STILL = {
     "inside",

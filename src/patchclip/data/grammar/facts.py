@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from patchclip.data._false_words import Said, nature
-from patchclip.data._phrases import Phrase, parse
+from patchclip.data.grammar.false_words import Said, nature
+from patchclip.data.grammar.phrases import Phrase, parse
 
 _TRIES = 20
 """Nouns that are drawn before all of a pool are looked through."""

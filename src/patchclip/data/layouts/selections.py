@@ -21,9 +21,9 @@ import numpy as np
 
 from patchclip.data import captions
 from patchclip.data._decode import IMAGE_EXTENSIONS
-from patchclip.data._stored_images import CroppedImages, FileImages
 from patchclip.data._strings import Strings
-from patchclip.data._text_files import field, read_json, read_lines, relative_name
+from patchclip.data.layouts.stored_images import CroppedImages, FileImages
+from patchclip.data.layouts.text_files import field, read_json, read_lines, relative_name
 from patchclip.data.sets import Benchmark, Choice, Selection
 from patchclip.errors import DataError
 

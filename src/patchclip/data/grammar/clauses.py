@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from patchclip.data import _lexicon as lexicon
-from patchclip.data._phrases import Caption, Phrase, Relation
-from patchclip.data._relations import ACTIONS, INFLECTED, TWO_WAY
+from patchclip.data.grammar import lexicon
+from patchclip.data.grammar.phrases import Caption, Phrase, Relation
+from patchclip.data.grammar.relations import ACTIONS, INFLECTED, TWO_WAY
 
 _PARTICLED = {"look", "lean", "stare", "gaze", "talk", "turn", "go", "come", "get", "put", "wait", "work"}
 """Verbs that change their meaning with the preposition behind them."""

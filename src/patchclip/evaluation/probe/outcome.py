@@ -8,9 +8,9 @@ from torch import Tensor
 from patchclip.contracts import BadSample
 from patchclip.data.sets import Classification
 from patchclip.evaluation._metrics import class_recall, label_ranks, share_within
-from patchclip.evaluation._probe import Fitted
-from patchclip.evaluation._probe_examples import Examples, check_labels
 from patchclip.evaluation.embedder import Embedder
+from patchclip.evaluation.probe.examples import Examples, check_labels
+from patchclip.evaluation.probe.logistic import Fitted
 from patchclip.evaluation.result import Samples
 
 

@@ -16,10 +16,7 @@ import numpy as np
 from PIL import Image
 
 from patchclip.errors import ConfigError
-from patchclip.evaluation import _corruptions_blur as blur
-from patchclip.evaluation import _corruptions_digital as digital
-from patchclip.evaluation import _corruptions_noise as noise
-from patchclip.evaluation import _corruptions_weather as weather
+from patchclip.evaluation.corruption import blur, digital, noise, weather
 from patchclip.registry import closest
 
 SIZE = 224

@@ -24,11 +24,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from patchclip.data import _tar, captions
-from patchclip.data._caption_lists import Captions
 from patchclip.data._decode import IMAGE_EXTENSIONS
-from patchclip.data._stored_images import TarImages
 from patchclip.data._strings import Packer
-from patchclip.data._text_files import read_lines, read_templates, read_text
+from patchclip.data.layouts.caption_lists import Captions
+from patchclip.data.layouts.stored_images import TarImages
+from patchclip.data.layouts.text_files import read_lines, read_templates, read_text
 from patchclip.data.sets import Classification, Multilabel, Retrieval
 from patchclip.errors import DataError
 from patchclip.registry import closest

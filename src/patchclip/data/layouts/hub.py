@@ -22,11 +22,11 @@ import numpy as np
 from PIL import Image
 
 from patchclip.data import captions
-from patchclip.data._caption_lists import Captions
 from patchclip.data._decode import UnusableError
-from patchclip.data._folder_set import DEFAULT_TEMPLATES, templates_of
 from patchclip.data._hub import library, picture_in
-from patchclip.data._text_files import read_lines
+from patchclip.data.layouts.caption_lists import Captions
+from patchclip.data.layouts.folders import DEFAULT_TEMPLATES, templates_of
+from patchclip.data.layouts.text_files import read_lines
 from patchclip.data.sets import Benchmark, Choice, Classification, Multilabel, Retrieval, Selection
 from patchclip.errors import DataError
 

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from patchclip.data import captions
-from patchclip.data._caption_lists import Captions
-from patchclip.data._folder_set import SUFFIXES
-from patchclip.data._stored_images import FileImages
 from patchclip.data._strings import Strings
-from patchclip.data._text_files import field, read_json, read_text, relative_name
+from patchclip.data.layouts.caption_lists import Captions
+from patchclip.data.layouts.folders import SUFFIXES
+from patchclip.data.layouts.stored_images import FileImages
+from patchclip.data.layouts.text_files import field, read_json, read_text, relative_name
 from patchclip.data.sets import Retrieval
 from patchclip.errors import DataError
 

@@ -10,7 +10,7 @@ from patchclip.data.sets import Classification
 from patchclip.errors import DataError
 from patchclip.evaluation._metrics import classification_chance
 from patchclip.evaluation._top1 import hits, labels_of
-from patchclip.evaluation.corruptions import KINDS, SEVERITIES, Corruption, Framed
+from patchclip.evaluation.corruption.views import KINDS, SEVERITIES, Corruption, Framed
 from patchclip.evaluation.embedder import Embedder, EncodedImages, View
 from patchclip.evaluation.result import Result, Samples
 from patchclip.evaluation.shift import is_imagenet

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float32
 from PIL import Image
 
-from patchclip.evaluation._corruptions_blur import smooth
+from patchclip.evaluation.corruption.blur import smooth
 
 
 def contrast(

@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from patchclip.errors import ConfigError
-from patchclip.evaluation._lbfgs import minimise
 from patchclip.evaluation._metrics import BLOCK_SCORES, label_ranks
-from patchclip.evaluation._probe_examples import Examples, check_training
+from patchclip.evaluation.probe.examples import Examples, check_training
+from patchclip.evaluation.probe.lbfgs import minimise
 
 GRID = 97
 COARSE = 16

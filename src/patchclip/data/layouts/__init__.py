@@ -1,0 +1,1 @@
+"""The layouts in which evaluation sets lie on a disk, and what opens them."""

@@ -1,0 +1,1 @@
+"""Common corruptions of images, 15 kinds in 5 severities, and their scores."""

@@ -1,0 +1,1 @@
+"""Linear classifiers on embeddings: the fits behind the linear probe."""
