@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from patchclip.data.benchmarks import benchmark_root
-from patchclip.evaluation.corruptions import KINDS, Corruption
+from patchclip.evaluation.corruption.views import KINDS, Corruption
 
 OUTPUT = Path(__file__).parents[1] / "docs" / "images" / "corruptions.webp"
 SEVERITIES = (1, 3, 5)

@@ -69,7 +69,8 @@ def run_eval(arguments: argparse.Namespace) -> int:
     build_suites(arguments.suite)
     datasets = _datasets(arguments)
     output = Path(arguments.output) if arguments.output else None
-    found, missing = [], {}
+    found: list[Any] = []
+    missing: dict[str, Any] = {}
     with evaluation_bar() as on_progress:
         encoding = Encoding(batch_size=arguments.batch_size, cache=_cache(arguments), on_progress=on_progress)
         for model in arguments.model:

@@ -128,7 +128,9 @@ def texts_key(texts: Sequence[str]) -> str:
 
 
 def _in_memory(blocks: Iterator[Block]) -> Rows:
-    parts, bad, start = [], {}, 0
+    parts: list[Tensor] = []
+    bad: dict[int, str] = {}
+    start = 0
     for block in blocks:
         bad |= {start + i: reason for i, reason in block.bad.items()}
         start += len(block.rows)
