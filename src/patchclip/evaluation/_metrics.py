@@ -106,10 +106,8 @@ def class_recall(
 ) -> tuple[Int64[Tensor, "c"], Float[Tensor, "c"], Int64[Tensor, "c"]]:
     """The classes that have images, the share of their images ranked first, and their images (on the CPU).
 
-    The mean of the shares is the mean per-class recall.
-
-    Differs: clip_benchmark averages over every class that is a label or a prediction, so that there a class
-    without images lowers the mean once it is predicted.
+    The mean of the shares is the mean per-class recall, scikit-learn's `balanced_accuracy_score`, which
+    clip_benchmark takes: a class without images does not count, even where it is predicted.
     """
     if labels.numel() == 0:
         raise DataError("0 labels: recall needs at least one image; check that the data set is not empty")
