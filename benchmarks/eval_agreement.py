@@ -207,8 +207,9 @@ def main() -> None:
 
 
 def model_folder(model: str | None, work: Path) -> Path:
-    """The checkpoint folder of a run, or one with random weights."""
-    if model is not None:
+    """The checkpoint folder of a run, or a new one with random weights, for instance of ViT-B-32:random."""
+    model = model or "ViT-Ti-16:random"
+    if not model.endswith(":random"):
         return checkpoint_folder(Path(model))
     import torch
 
@@ -216,7 +217,7 @@ def model_folder(model: str | None, work: Path) -> Path:
     from patchclip.models.architectures import create
 
     torch.manual_seed(0)
-    architecture = create("ViT-Ti-16")
+    architecture = create(model.removesuffix(":random"))
     save_final(work / "run", architecture, architecture.model.state_dict())
     shutil.copytree(work / "run" / "model", work / "model")
     return work / "model"
