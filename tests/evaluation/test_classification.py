@@ -69,6 +69,15 @@ def test_collapsed_model_scores_nothing_and_stays_json(value: float) -> None:
     json.dumps(result.to_json(), allow_nan=False)
 
 
+def test_classes_of_one_name_tie_and_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    names = ("cat", "dog", "cat")
+    with caplog.at_level("INFO", logger="patchclip"):
+        result = score(SUITE, perfect(2), labelled([0, 1], names))
+    assert result.metrics["acc1"] == 0.5
+    assert result.clip_benchmark["acc1"] == 1.0
+    assert "classes of one name tie, their images count as wrong: ['cat']" in caplog.text
+
+
 def test_acc5_is_absent_below_five_classes() -> None:
     result = score(SUITE, perfect(4), labelled([0, 1, 2, 3], ANIMALS[:4]))
     assert set(result.metrics) == {"acc1", "mean_per_class_recall", "ece"}

@@ -1,4 +1,4 @@
-"""Images from files to embeddings: threads decode and prepare the next batches while one is encoded."""
+"""Images from files to embeddings: threads decode and prepare batches, on a GPU while another is encoded."""
 
 import logging
 from collections import deque
@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 UNREADABLE = (OSError, SyntaxError, ValueError)
 """What reading a damaged image raises; Pillow has no error of its own for it."""
 
-AHEAD = 2
-"""Batches that are prepared while one is encoded."""
+AHEAD = {"cpu": 0}
+"""Batches that are prepared while one is encoded, 2 unless named here: a CPU does one thing at full speed."""
 
 
 class _View(Protocol):
@@ -70,7 +70,8 @@ class Reader:
         self._size = batch_size
         width = 0
         waiting: list[dict[int, str]] = []  # unreadable batches before the first readable image
-        for pixels, bad in self._prepared(wanted, batch_size):
+        ahead = AHEAD.get(encoder.device.type, 2)
+        for pixels, bad in self._prepared(wanted, batch_size, ahead):
             if len(pixels) == 0 and not width:
                 waiting.append(bad)
                 continue
@@ -83,14 +84,16 @@ class Reader:
         for earlier in waiting:
             yield Block(torch.empty(len(earlier), 0), earlier)
 
-    def _prepared(self, wanted: Sequence[int], size: int) -> Iterator[tuple[Tensor, dict[int, str]]]:
+    def _prepared(
+        self, wanted: Sequence[int], size: int, ahead: int
+    ) -> Iterator[tuple[Tensor, dict[int, str]]]:
         """Pixels of the readable images of every batch, and what is wrong with the others by their row."""
         with ThreadPoolExecutor(self.threads, thread_name_prefix="patchclip-read") as pool:
             queue: deque[list[Future[Tensor | str]]] = deque()
             starts = iter(range(0, len(wanted), size))
             try:
                 while True:
-                    while len(queue) <= AHEAD and (start := next(starts, None)) is not None:
+                    while len(queue) <= ahead and (start := next(starts, None)) is not None:
                         queue.append([pool.submit(self._read, i) for i in wanted[start : start + size]])
                     if not queue:
                         return

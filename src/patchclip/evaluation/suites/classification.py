@@ -1,5 +1,7 @@
 """Zero-shot classification: every class is the mean direction of its prompts, an image takes the nearest."""
 
+import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +22,8 @@ from patchclip.evaluation._metrics import (
 from patchclip.evaluation._zeroshot import Predictions, confusion, predict, worst_classes
 from patchclip.evaluation.embedder import Embedder, EncodedImages
 from patchclip.evaluation.result import Result, Samples
+
+logger = logging.getLogger(__name__)
 
 TASK = "zeroshot_classification"
 
@@ -53,6 +57,9 @@ def zeroshot(embedder: Embedder, benchmark: Classification) -> Result:
     """Scores a set whose images have one label each."""
     count = len(benchmark.classnames)
     classes = embedder.classes(benchmark)
+    twice = [name for name, times in Counter(benchmark.classnames).items() if times > 1]
+    if twice:
+        logger.info("%s: classes of one name tie, their images count as wrong: %s", benchmark.name, twice)
     encoded = embedder.images(benchmark.images, benchmark.name)
     labels = torch.from_numpy(benchmark.labels)[encoded.indices]
     if labels.min() < 0 or labels.max() >= count:
