@@ -104,6 +104,40 @@ def test_wrong_words_are_answered(
     assert text in capsys.readouterr().err
 
 
+def test_settings_do_not_overwrite_each_other(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("some {c}\n")
+    words = ["eval", "--model", model, "--suite", "classification", *SETS, "--output", tmp_path / "out"]
+    for more in ([], ["--templates", tmp_path / "prompts.txt"], ["--precision", "bf16"]):
+        assert run([*words, *more]) == 0
+    models = {
+        json.loads(path.read_text("utf-8"))["model"].removeprefix(str(model))
+        for path in (tmp_path / "out").glob("*.json")
+    }
+    assert models == {"", " (prompts.txt)", " (bf16)"}
+
+
+def test_a_later_model_that_cannot_be_loaded_leaves_what_is_there(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["eval", "--model", model, "no-such-model", "--suite", "classification", *SETS]
+    assert run([*words, "--output", tmp_path / "out"]) == 2
+    assert "no-such-model" in capsys.readouterr().err
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert (tmp_path / "out" / "results.csv").is_file()
+
+
+def test_what_the_first_model_misses_is_still_known_after_the_second(model: Path, tmp_path: Path) -> None:
+    words = ["eval", "--model", model, model, "--suite", "classification", "--data-root", "samples"]
+    assert run([*words, "--datasets", "zs_furniture,zs_lost", "--output", tmp_path / "out"]) == 0
+    (lost,) = json.loads((tmp_path / "out" / "missing.json").read_text("utf-8"))
+    assert lost["asked"] == "zs_lost"
+
+
+def test_nothing_to_do_is_no_success(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["eval", "--model", model, "--suite", "retrieval", *SETS]) == 3
+    assert "none of the 1 data sets is for this" in capsys.readouterr().out
+
+
 def test_compare_puts_models_side_by_side(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

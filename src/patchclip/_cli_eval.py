@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,37 +64,50 @@ def run_eval(arguments: argparse.Namespace) -> int:
     from patchclip.errors import DataError
     from patchclip.evaluation._runner import build_suites, evaluate
     from patchclip.evaluation.embedder import Encoding
-    from patchclip.models.towers import load
 
     build_suites(arguments.suite)
-    datasets = _datasets(arguments)
     output = Path(arguments.output) if arguments.output else None
-    found: list[Any] = []
-    missing: dict[str, Any] = {}
     with evaluation_bar() as on_progress:
         encoding = Encoding(batch_size=arguments.batch_size, cache=_cache(arguments), on_progress=on_progress)
-        for model in arguments.model:
-            encoder = load(model, device=arguments.device, precision=arguments.precision)
+        datasets = _datasets(arguments)
+        try:
             results = evaluate(
-                *(encoder, arguments.suite, arguments.data_root, datasets), output=output, encoding=encoding
+                *(_encoders(arguments), arguments.suite, arguments.data_root, datasets),
+                output=output,
+                encoding=encoding,
             )
-            found += results
-            missing |= {each.asked: each for each in results.missing}
-            del encoder
-    scores = [result.to_json() for result in found]
+        finally:  # also where a later model cannot be loaded: what is there is shown
+            pages = {} if output is None else _pages(output)
+    scores = [result.to_json() for result in results]
     summary: dict[str, Any] = {"model": arguments.model[0], "models": arguments.model, "results": scores}
-    summary["missing"] = [vars(each) for each in missing.values()]
-    where = "not written: --output DIR keeps them"
-    if output is not None:
-        from patchclip.report.eval_report import write_csv, write_eval_report
+    summary |= {"missing": [vars(each) for each in results.missing], **pages}
+    where = pages.get("report") or "not written: --output DIR keeps them"
+    lost = list(missing_lines(results.missing))
+    finish(arguments, summary, *score_lines(scores), *lost, f"done: {where}" if scores else "nothing done")
+    damaged = any(each.damaged for each in results.missing)
+    return DataError.exit_code if damaged or not scores else 0
 
-        summary["csv"] = str(write_csv(output))
-        summary["report"] = str(write_eval_report(output))
-        where = summary["report"]
-    lost = list(missing_lines(missing.values()))
-    finish(arguments, summary, *score_lines(scores), *lost, f"done: {where}")
-    damaged = any(each.damaged for each in missing.values())
-    return DataError.exit_code if damaged else 0
+
+def _encoders(arguments: argparse.Namespace) -> Iterator[Any]:
+    """The models one after the other; settings that are not the usual ones are part of the name."""
+    from patchclip.models.towers import load
+
+    notes = [arguments.precision] if arguments.precision != "fp32" else []
+    notes += [Path(file).name for file in (arguments.classnames, arguments.templates) if file]
+    for model in arguments.model:
+        encoder = load(model, device=arguments.device, precision=arguments.precision)
+        if notes:
+            encoder.name = f"{encoder.name} ({', '.join(notes)})"
+        yield encoder
+
+
+def _pages(output: Path) -> dict[str, str]:
+    """The table and the page of what lies in the output folder, if there is anything."""
+    from patchclip.report.eval_report import read_results, write_csv, write_eval_report
+
+    if not output.is_dir() or not read_results(output):
+        return {}
+    return {"csv": str(write_csv(output)), "report": str(write_eval_report(output))}
 
 
 def _datasets(arguments: argparse.Namespace) -> list[Any] | None:

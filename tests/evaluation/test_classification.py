@@ -1,4 +1,5 @@
 import json
+import math
 from math import nan
 
 import numpy as np
@@ -69,6 +70,24 @@ def test_collapsed_model_scores_nothing_and_stays_json(value: float) -> None:
     json.dumps(result.to_json(), allow_nan=False)
 
 
+def test_confidence_is_that_of_the_models_own_scale() -> None:
+    """Cosines 1 and 0 at scale 1: confidence e / (e + 1), all right, so the error is 1 / (e + 1)."""
+    encoder = perfect(2)
+    encoder.scale = 1.0
+    result = score(SUITE, encoder, labelled([0, 1], ANIMALS[:2]))
+    assert result.metrics["ece"] == pytest.approx(1 / (math.e + 1))
+
+
+def test_a_tie_in_cosine_is_one_in_the_calibration() -> None:
+    """Cosines 5e-7 apart at scale 100: tied, so wrong, with confidence 1/2."""
+    encoder = TableEncoder(
+        torch.tensor([[1.0, 1.0 - 5e-7]]), {"cat": torch.eye(2)[0], "dog": torch.eye(2)[1]}
+    )
+    result = score(SUITE, encoder, labelled([0], ANIMALS[:2]))
+    assert result.metrics["acc1"] == 0.0
+    assert result.metrics["ece"] == pytest.approx(0.5, abs=1e-3)
+
+
 def test_classes_of_one_name_tie_and_are_named(caplog: pytest.LogCaptureFixture) -> None:
     names = ("cat", "dog", "cat")
     with caplog.at_level("INFO", logger="patchclip"):
@@ -125,3 +144,28 @@ def test_several_labels_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.metrics == {"mean_average_precision": pytest.approx((cat + dog) / 2)}
     assert result.clip_benchmark == {"mean_average_precision": pytest.approx((cat + dog) / 3)}
     assert result.details["worst_classes"][0]["class"] == "cat"
+    # a random order: one right image of four is at place 1 to 4 alike; two have 1/3 + 2/12 * 25/12
+    chance = (1 / 3 + 2 / 12 * 25 / 12 + (1 + 1 / 2 + 1 / 3 + 1 / 4) / 4) / 2
+    assert result.chance["mean_average_precision"] == pytest.approx(chance)
+
+
+def test_labels_stay_with_their_images_when_some_cannot_be_read() -> None:
+    labels = np.array([[1, 0], [0, 1], [1, 0], [0, 1]], np.uint8)
+    encoder = perfect(2)
+    encoder.images = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
+    data = Multilabel("fake", FakeImages(4, {1: "gone"}), labels, ANIMALS[:2], ("{c}",))
+    result = score(SUITE, encoder, data)
+    assert (result.metrics["mean_average_precision"], result.images) == (1.0, 3)
+
+
+def test_several_labels_of_a_collapsed_model() -> None:
+    """Ties stand in the worst order here, and in the order of the images at clip_benchmark."""
+    labels = np.array([[1, 0], [0, 0], [0, 1], [0, 0]], np.uint8)
+    encoder = TableEncoder(torch.ones(4, 2), dict.fromkeys(ANIMALS[:2], torch.ones(2)))
+    data = Multilabel("fake", FakeImages(4), labels, ANIMALS[:2], ("{c}",))
+    result = score(SUITE, encoder, data)
+    assert result.metrics["mean_average_precision"] == pytest.approx(1 / 4)
+    order = torch.ones(4).sort(0, True).indices.tolist()
+    places = [order.index(0) + 1, order.index(2) + 1]
+    theirs = result.clip_benchmark["mean_average_precision"]
+    assert theirs == pytest.approx(sum(1 / place for place in places) / 2)

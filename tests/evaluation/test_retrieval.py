@@ -36,6 +36,7 @@ def test_several_captions_by_hand() -> None:
     # ranks of captions 1 2 3 1, of images 1 2 2
     assert result.metrics["image_retrieval_mean_rank"] == pytest.approx(7 / 4)
     assert result.metrics["text_retrieval_median_rank"] == 2
+    assert result.metrics["image_retrieval_median_rank"] == 1.5
     assert result.samples["image_retrieval_recall@1"].group.tolist() == [0, 0, 1, 2]
     chance = (1 - comb(2, 1) / comb(4, 1) + 2 * (1 - comb(3, 1) / comb(4, 1))) / 3
     assert result.chance == pytest.approx(

@@ -11,9 +11,10 @@ from PIL import Image
 from safetensors import safe_open
 
 from patchclip.errors import ConfigError, DataError
-from patchclip.evaluation._runner import Results, evaluate
+from patchclip.evaluation._runner import evaluate, usable_sets
 from patchclip.evaluation.embedder import Encoding
 from patchclip.evaluation.result import Result
+from patchclip.evaluation.results import Results
 
 from ._fakes import TableEncoder, picture
 
@@ -39,7 +40,7 @@ def png(number: int) -> bytes:
 ZERO_SHOT = "classification,retrieval"
 
 
-def run(encoder: TableEncoder, root: Path, names: list[str] | None = None, **more: Any) -> Results:
+def run(encoder: Any, root: Path, names: list[Any] | None = None, **more: Any) -> Results:
     return evaluate(encoder, ZERO_SHOT, root, names, **more)
 
 
@@ -217,6 +218,34 @@ def test_a_suite_goes_on_without_a_set_it_cannot_use(root: Path, encoder: TableE
     assert missing.reason.endswith("captions of another language")
 
 
+def test_a_suite_without_a_set_of_its_kind_is_said(root: Path, encoder: TableEncoder) -> None:
+    results = evaluate(encoder, "retrieval", root, ["zs_pets"])
+    assert [(each.asked, each.damaged) for each in results.missing] == [("retrieval", False)]
+    assert "none of the 1 data sets is for this" in results.missing[0].reason
+
+
+def test_an_output_that_is_a_file_is_said_before_anything_is_encoded(
+    root: Path, encoder: TableEncoder, tmp_path: Path
+) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(ConfigError, match="cannot be made a folder"):
+        run(encoder, root, output=tmp_path / "out")
+    assert encoder.image_batches == []
+
+
+def test_two_sets_of_one_name_are_refused(root: Path, encoder: TableEncoder) -> None:
+    (one,) = usable_sets(root, ["zs_pets"])[0]
+    with pytest.raises(ConfigError, match="several data sets are called zs_pets"):
+        run(encoder, root, [one, "zs_pets"])
+
+
+def test_a_result_says_which_images_it_saw(root: Path, encoder: TableEncoder) -> None:
+    (one,) = usable_sets(root, ["zs_pets"])[0]
+    (result,) = run(encoder, root, [one])
+    assert result.fingerprint == one.images.fingerprint != ""
+    assert result.to_json()["fingerprint"] == result.fingerprint
+
+
 def test_several_models_lie_side_by_side(root: Path, encoder: TableEncoder, tmp_path: Path) -> None:
     other = TableEncoder(encoder.images.flip(0), encoder.texts)
     other.name = "other"
@@ -226,11 +255,6 @@ def test_several_models_lie_side_by_side(root: Path, encoder: TableEncoder, tmp_
         ("other", 0.0),
     ]
     assert len(list((tmp_path / "out").glob("*.json"))) == 2
-
-
-def test_batch_size_must_be_positive() -> None:
-    with pytest.raises(ConfigError, match="batch_size=0 must be at least 1"):
-        Encoding(batch_size=0)
 
 
 def test_a_second_result_replaces_the_first_whole(root: Path, encoder: TableEncoder, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import torch
 from patchclip.config import METHODS, EvalConfig, TrainConfig
 from patchclip.contracts import Batch
 from patchclip.engine.assemble import Parts, build_method
-from patchclip.errors import ConfigError
-from patchclip.evaluation._runner import build_suites, open_benchmarks
+from patchclip.errors import ConfigError, DataError
+from patchclip.evaluation._runner import build_suites, usable_sets
 
 log = logging.getLogger(__name__)
 
@@ -58,10 +58,12 @@ def check_sets(chosen: EvalConfig) -> None:
 
     Raises:
         ConfigError: a suite or one of its options is unknown.
-        DataError: the root or a set cannot be used.
+        DataError: the root, or a set that is named, cannot be used; or none under the root can.
     """
     build_suites(chosen.suites)
-    open_benchmarks(chosen.root, chosen.datasets)
+    sets, missing = usable_sets(chosen.root, chosen.datasets)
+    if chosen.datasets != [] and (not sets or (chosen.datasets and missing)):
+        raise DataError("eval.datasets: " + "; ".join(f"{each.asked}: {each.reason}" for each in missing))
 
 
 def inspect(

@@ -39,3 +39,27 @@ def average_precision(
     place = torch.arange(1, len(hits) + 1, dtype=torch.float64)[:, None]
     precision = hits.cumsum(0).double().div_(place)
     return (precision * hits).sum(0) / hits.sum(0)
+
+
+def loose_precision(scores: Float[Tensor, "n c"], labels: Shaped[Tensor, "n c"]) -> Float[Tensor, "c"]:
+    """Average precision of every class with ties in the order of `torch.sort`; 0 for one without images.
+
+    It is what clip_benchmark 1.6.2 gives for the same scores.
+    """
+    shown = labels != 0
+    order = torch.stack([column.sort(0, True).indices for column in scores.cpu().unbind(1)], 1)
+    hits = shown.cpu().gather(0, order)
+    place = torch.arange(1, len(hits) + 1, dtype=torch.float64)[:, None]
+    return ((hits.cumsum(0).double() / place) * hits).sum(0) / hits.sum(0).clamp(min=1)
+
+
+def expected_precision(images: int, shown: Shaped[Tensor, "c"]) -> Float[Tensor, "c"]:
+    """Average precision of a random order of n images of which P show the class.
+
+    Formula: (P - 1) / (n - 1) + (n - P) / (n (n - 1)) * H_n, with the harmonic number H_n.
+    """
+    shown = shown.double()
+    if images == 1:
+        return shown
+    harmonic = (1 / torch.arange(1, images + 1, dtype=torch.float64)).sum()
+    return (shown - 1) / (images - 1) + (images - shown) / (images * (images - 1)) * harmonic

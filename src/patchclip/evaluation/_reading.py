@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 UNREADABLE = (OSError, SyntaxError, ValueError)
 """What reading a damaged image raises; Pillow has no error of its own for it."""
 
+THINNEST = 200
+"""Long side over short side; a thinner image would be enlarged to gigabytes before its crop."""
+
 AHEAD = {"cpu": 0}
 """Batches that are prepared while one is encoded, 2 unless named here: a CPU does one thing at full speed."""
 
@@ -110,7 +113,16 @@ class Reader:
             image = self.images[index]
         except UNREADABLE as error:
             return str(error) or type(error).__name__
+        if max(image.size) > THINNEST * min(image.size):
+            return f"{image.width} x {image.height} pixels: thinner than 1:{THINNEST}, no model can see that"
         return self.preprocess(image if self.view is None else self.view(image, index))
+
+    def readable(self, index: int) -> bool:
+        """Whether an image can be read now."""
+        try:
+            return max(size := self.images[index].size) <= THINNEST * min(size)
+        except UNREADABLE:
+            return False
 
     def _embedded(self, encoder: Encoder, pixels: Tensor) -> Float[Tensor, "b e"]:
         parts = []

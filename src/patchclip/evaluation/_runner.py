@@ -1,12 +1,12 @@
 """Runs suites on models and data sets; every result is on disk as soon as it is known."""
 
-import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, overload
+from typing import Any, Protocol
 
 from patchclip import registry
 from patchclip.contracts import Encoder
@@ -17,6 +17,7 @@ from patchclip.evaluation import _spec
 from patchclip.evaluation.embedder import Embedder, Encoding
 from patchclip.evaluation.imagenet import named
 from patchclip.evaluation.result import Result
+from patchclip.evaluation.results import Missing, Results, write_missing
 from patchclip.models.towers import load
 
 logger = logging.getLogger(__name__)
@@ -31,49 +32,6 @@ class Suite(Protocol):
     def results(self, embedder: Embedder, sets: Sequence[Benchmark]) -> Iterator[Result]:
         """One result for each data set and task, of the sets that the suite can use."""
         ...
-
-
-@dataclass(frozen=True)
-class Missing:
-    """A data set or suite that could not be evaluated.
-
-    Attributes:
-        asked: its name.
-        reason: why, with the file and the cure.
-        damaged: whether it is there but cannot be used.
-    """
-
-    asked: str
-    reason: str
-    damaged: bool = False
-
-
-class Results(Sequence[Result]):
-    """Results in the order they were made, and what is missing.
-
-    Attributes:
-        missing: data sets that were asked for and not found, or could not be used.
-    """
-
-    def __init__(self, results: Sequence[Result], missing: Sequence[Missing] = ()) -> None:
-        self._results, self.missing = tuple(results), tuple(missing)
-
-    @overload
-    def __getitem__(self, index: int) -> Result: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Result]: ...
-
-    def __getitem__(self, index: int | slice) -> Result | Sequence[Result]:
-        return self._results[index]
-
-    def __len__(self) -> int:
-        return len(self._results)
-
-    def __repr__(self) -> str:
-        lines = [f"{r.model}  {r.suite}  {r.dataset}  {_shown(r.metrics)}" for r in self._results]
-        lines += [f"missing: {each.asked}: {each.reason}" for each in self.missing]
-        return "\n".join(lines) or "no results"
 
 
 def evaluate(
@@ -91,7 +49,8 @@ def evaluate(
     listed in `missing` and left out; an unreadable image is left out and listed in its result.
 
     Args:
-        model: an encoder, for instance from `patchclip.load`, a name or path that it takes, or several.
+        model: an encoder, for instance from `patchclip.load`, a name or path that it takes, or any iterable
+            of these; one at a time is held.
         suite: "all", names as "classification,linear-probe:shots=[1,4]", or suite objects.
         data_root: folder of data sets in clip_benchmark's webdataset layout, as image folders, or as Hugging
             Face data sets on disk; "samples" is the shipped one.
@@ -105,7 +64,7 @@ def evaluate(
         A result for each model, suite and data set, and what is missing.
 
     Raises:
-        ConfigError: an unknown suite or option, or model name.
+        ConfigError: an unknown suite, option or model name, or an output folder that cannot be made.
         DataError: the root is missing, or none of the data sets can be used.
         CheckpointError: a model without readable weights.
     """
@@ -115,9 +74,11 @@ def evaluate(
         return Results([])
     if not sets:
         raise DataError("none of the data sets can be used: " + "; ".join(each.reason for each in missing))
+    if output is not None:
+        _make(Path(output))
     results: list[Result] = []
-    models = [model] if isinstance(model, str | Path) or hasattr(model, "encode_image") else list(model)
-    for each in models:
+    one = isinstance(model, str | Path) or hasattr(model, "encode_image")
+    for each in [model] if one else model:
         encoder = load(each) if isinstance(each, str | Path) else each
         for found in _of_model(encoder, suites, sets, encoding):
             if isinstance(found, Missing):
@@ -127,8 +88,8 @@ def evaluate(
                 found.save(Path(output), data_root=str(data_root))
             results.append(found)
     if output is not None:
-        _write_missing(Path(output), missing)
-    return Results(results, missing)
+        write_missing(Path(output), missing)
+    return Results(results, list(dict.fromkeys(missing)))
 
 
 def build_suites(suite: str | Suite | Sequence[str | Suite]) -> list[tuple[str, Suite]]:
@@ -153,20 +114,6 @@ def build_suites(suite: str | Suite | Sequence[str | Suite]) -> list[tuple[str, 
     return built
 
 
-def open_benchmarks(root: str | Path, datasets: Sequence[str] | None = None) -> list[Benchmark]:
-    """The data sets to evaluate, opened and checked; none of their images is read.
-
-    Raises:
-        DataError: the root or a data set is missing or cannot be used.
-    """
-    if isinstance(datasets, str):
-        datasets = [datasets]
-    if datasets is not None and not datasets:
-        return []
-    names = benchmarks.find_benchmarks(root) if datasets is None else datasets
-    return [benchmarks.load_benchmark(root, name) for name in names]
-
-
 def usable_sets(
     root: str | Path, datasets: Sequence[str | Benchmark] | None = None
 ) -> tuple[list[Benchmark], list[Missing]]:
@@ -177,12 +124,13 @@ def usable_sets(
         datasets: names as `evaluate` takes them, or sets that are open; None takes all under the root.
 
     Raises:
+        ConfigError: two sets of one name.
         DataError: the root is missing.
     """
     if isinstance(datasets, str):
         datasets = datasets.split(",")
     asked = [each for each in datasets or () if isinstance(each, str)]
-    sets: list[Benchmark] = [each for each in datasets or () if not isinstance(each, str)]
+    sets: list[Benchmark] = [named(each) for each in datasets or () if not isinstance(each, str)]
     names, lost = benchmarks.resolve(root, asked) if asked else ([], [])
     if datasets is None:
         names = benchmarks.find_benchmarks(root)
@@ -198,6 +146,9 @@ def usable_sets(
         sets += opened
     for each in missing:
         logger.warning("left out: %s (%s)", each.asked, each.reason)
+    twice = [name for name, count in Counter(each.name for each in sets).items() if count > 1]
+    if twice:
+        raise ConfigError(f"several data sets are called {', '.join(twice)}: rename or leave out all but one")
     return sets, missing
 
 
@@ -225,37 +176,63 @@ def _of_model(
     """The results of one model; a suite or set that cannot go on is noted, the others are still run."""
     embedder = Embedder(encoder, encoding)
     told: set[str] = set()
+    any_result = False
     for name, suite in suites:
         for found in _of_suite(suite, embedder, sets):
+            any_result = True
             if isinstance(found, Missing):
                 logger.warning("%s: %s", name, found.reason)
-                yield replace(found, asked=f"{found.asked or name} ({name} of {encoder.name})")
+                yield replace(found, asked=f"{found.asked} ({name})" if found.asked else name)
                 continue
             if found.bad and found.dataset.partition("/")[0] not in told:
                 told.add(found.dataset.partition("/")[0])
                 _tell(found)
             yield replace(found, model=encoder.name, suite=name)
+    if not any_result:
+        names = ", ".join(name for name, _ in suites)
+        yield Missing(names, f"none of the {len(sets)} data sets is for this: {sets[0].name} ...")
 
 
 def _of_suite(suite: Suite, embedder: Embedder, sets: Sequence[Benchmark]) -> Iterator[Result | Missing]:
-    """The results of one suite; it starts anew without a set that it could not use."""
-    sets, done = list(sets), set()
-    while True:
+    """The results of one suite; it starts anew without the sets that it cannot use."""
+    prints = {each.name: each.images.fingerprint for each in sets}
+    done: set[tuple[str, str]] = set()
+    while sets:
         started = time.perf_counter()
         try:
             for result in suite.results(embedder, sets):
                 if (result.dataset, result.task) not in done:
                     done.add((result.dataset, result.task))
-                    yield replace(result, seconds=time.perf_counter() - started)
+                    owner = prints.get(result.dataset) or prints.get(result.dataset.rpartition("/")[0], "")
+                    yield replace(result, seconds=time.perf_counter() - started, fingerprint=owner)
                 started = time.perf_counter()
-            return
+            break
         except PatchclipError as error:
-            named = [each.name for each in sets if str(error).startswith(each.name)]
-            guilty = max(named, key=len, default="")
-            yield Missing(guilty, str(error), damaged=True)
+            reasons = {each.name: _why_not(suite, embedder, each) for each in sets}
+            guilty = {name: reason for name, reason in reasons.items() if reason}
+            for name, reason in (guilty or {"": str(error)}).items():
+                yield Missing(name, reason, damaged=True)
             if not guilty:
                 return
-            sets = [each for each in sets if each.name != guilty]
+            sets = [each for each in sets if each.name not in guilty]
+
+
+def _why_not(suite: Suite, embedder: Embedder, benchmark: Benchmark) -> str:
+    """Why a suite cannot use a set, "" where it can."""
+    try:
+        for _ in suite.results(embedder, [benchmark]):
+            pass
+    except PatchclipError as error:
+        return str(error)
+    return ""
+
+
+def _make(folder: Path) -> None:
+    """The output folder, before anything is computed for it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"output={str(folder)!r} cannot be made a folder: {error.strerror}") from error
 
 
 def _tell(result: Result) -> None:
@@ -264,18 +241,3 @@ def _tell(result: Result) -> None:
         "%s: %d images could not be read and were left out; first %s: %s",
         *(result.dataset, len(result.bad), first.key, first.reason),
     )
-
-
-def _write_missing(folder: Path, missing: Sequence[Missing]) -> None:
-    """missing.json, for the report; it goes away when nothing is missing."""
-    path = folder / "missing.json"
-    if not missing:
-        path.unlink(missing_ok=True)
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = [{"asked": each.asked, "reason": each.reason, "damaged": each.damaged} for each in missing]
-    path.write_text(json.dumps(rows, indent=1, ensure_ascii=False), encoding="utf-8")
-
-
-def _shown(metrics: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())

@@ -2,13 +2,12 @@
 
 import contextlib
 import fcntl
-import hashlib
 import itertools
 import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from patchclip.contracts import Encoder
+from patchclip.evaluation import _key
 from patchclip.evaluation._reading import Block
 
 logger = logging.getLogger(__name__)
@@ -75,18 +75,29 @@ class Store:
         folder = self.folder()
         if folder is None:
             return _in_memory(encode(0))
+        growing = _Growing(folder / f"{key}.npy", count)
+        found = growing.complete()
+        if found is not None:
+            return found
         with _claimed(folder / f"{key}.lock") as mine:
             if not mine:
                 logger.info("another process encodes the same images: its cache is left alone")
                 return _in_memory(encode(0))
-            return _Growing(folder / f"{key}.npy", count).filled(encode)
+            return growing.filled(encode)
+
+    def forget(self, key: str) -> None:
+        """The rows of a key are encoded again when they are next asked for."""
+        folder = self.folder()
+        if folder is not None:
+            with contextlib.suppress(OSError):
+                (folder / f"{key}.json").unlink(missing_ok=True)
 
     def folder(self) -> Path | None:
-        """The folder of this encoder, made if need be."""
-        if self._cache is None or not isinstance(getattr(self._encoder, "model", None), nn.Module):
+        """The folder of this encoder, made if need be; None where nothing can be kept."""
+        if self._cache is None or _key.changing(self._encoder):
             return None
         if self._folder is None:
-            folder = self._cache / model_key(self._encoder)
+            folder = self._cache / _key.model_key(self._encoder)
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -95,36 +106,6 @@ class Store:
                 return None
             self._folder = folder
         return self._folder
-
-
-def model_key(encoder: Any) -> str:
-    """16 hexadecimal digits of everything in the encoder that an embedding depends on."""
-    found = hashlib.sha256()
-    for name, tensor in encoder.model.state_dict().items():
-        if isinstance(tensor, Tensor):
-            plain = tensor.detach().cpu().contiguous()
-            found.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
-            found.update(plain.reshape(-1).view(torch.uint8).numpy().data)
-    architecture = getattr(encoder, "architecture", None)
-    parts = (
-        getattr(architecture, "model_cfg", None),
-        getattr(architecture, "preprocess_cfg", None) or repr(encoder.preprocess),
-        getattr(encoder, "precision", "fp32"),
-        encoder.device.type,
-    )
-    found.update(json.dumps(parts, sort_keys=True, default=str).encode())
-    return found.hexdigest()[:16]
-
-
-def images_key(fingerprint: str, view: str, wanted: Sequence[int]) -> str:
-    """Name of the rows of some images of a set under a view."""
-    which = f"{wanted.start} {wanted.stop}" if isinstance(wanted, range) else repr(list(wanted))
-    return "images-" + hashlib.sha256("\0".join((fingerprint, view, which)).encode()).hexdigest()[:24]
-
-
-def texts_key(texts: Sequence[str]) -> str:
-    """Name of the rows of some texts."""
-    return "texts-" + hashlib.sha256("\0\0".join(texts).encode()).hexdigest()[:24]
 
 
 def _in_memory(blocks: Iterator[Block]) -> Rows:
@@ -146,11 +127,14 @@ class _Growing:
         self.path, self.count = path, count
         self.notes = path.with_suffix(".json")
 
+    def complete(self) -> Rows | None:
+        """All rows, if they are there."""
+        array, done, bad = self._opened()
+        return Rows(torch.from_numpy(array), bad) if array is not None and done >= self.count else None
+
     def filled(self, encode: Callable[[int], Iterator[Block]]) -> Rows:
         """All rows, the missing ones encoded."""
         array, done, bad = self._opened()
-        if array is not None and done >= self.count:
-            return Rows(torch.from_numpy(array), bad)
         blocks = encode(done)
         if array is None:
             first = next(blocks, None)
@@ -161,8 +145,7 @@ class _Growing:
             if array is None:  # no image can be read, or there is no room on the disk
                 return _in_memory(blocks)
         self._write(array, done, bad, blocks)
-        del array
-        return Rows(torch.from_numpy(np.load(self.path, mmap_mode="c")), bad)
+        return Rows(torch.from_numpy(np.asarray(array)), bad)
 
     def _write(self, array: Any, done: int, bad: dict[int, str], blocks: Iterator[Block]) -> None:
         noted = time.monotonic()
@@ -202,11 +185,15 @@ class _Growing:
         return array
 
     def _note(self, array: Any, done: int, bad: dict[int, str]) -> None:
-        array.flush()
+        """Says on disk how many rows are there; a disk that fails costs what is kept, not the evaluation."""
         note = {"format": FORMAT, "done": done, "dim": array.shape[1], "bad": bad}
         partial = self.notes.with_name(f".{self.notes.name}.part")
-        partial.write_text(json.dumps(note), encoding="utf-8")
-        partial.replace(self.notes)
+        try:
+            array.flush()
+            partial.write_text(json.dumps(note), encoding="utf-8")
+            partial.replace(self.notes)
+        except OSError as error:
+            logger.warning("embeddings are not kept, %s cannot be written: %s", self.notes, error)
 
 
 def _loaded(path: Path) -> Tensor | None:
@@ -229,16 +216,22 @@ def _write(path: Path, rows: Tensor) -> None:
 
 @contextlib.contextmanager
 def _claimed(path: Path) -> Iterator[bool]:
-    """Whether this process is the only one that works on a file; the claim ends with the process."""
+    """Whether no other process works on a file; the claim ends with the process.
+
+    Where claims are not possible (some network disks), nobody else is supposed.
+    """
     try:
         file = path.open("w")
-    except OSError:
+    except OSError as error:
+        logger.warning("embeddings are not kept, %s cannot be written: %s", path, error)
         yield False
         return
     with file:
+        mine = True
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        yield True
+        except BlockingIOError:
+            mine = False
+        except OSError as error:
+            logger.info("%s cannot be locked: %s", path, error)
+        yield mine

@@ -3,8 +3,9 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +16,12 @@ from torch import Tensor
 from patchclip.contracts import BadSample, Encoder
 from patchclip.data.sets import Classification, Images, Multilabel
 from patchclip.errors import ConfigError, DataError
-from patchclip.evaluation import _batches, _reading, _store
+from patchclip.evaluation import _batches, _key, _reading, _store
 
 Progress = Callable[[str, int, int], None]
 PROMPTS_HELD = 16384
+"""Texts that are encoded, kept and reported together."""
+
 MOST_THREADS = 16
 VIEW_KEPT = 1 << 23
 """Bytes of a changed view that are kept in memory: there are dozens of them, most of no further use."""
@@ -124,7 +127,7 @@ class Embedder:
             DataError: not one of the images can be read.
         """
         wanted = range(len(images)) if only is None else only
-        key = _store.images_key(images.fingerprint, view.name if view else "", wanted)
+        key = _key.images_key(images.fingerprint, view.name if view else "", wanted)
         found = self._images.get(key) or self._encode(images, name, view, wanted, key)
         if view is None or found.embeddings.nbytes <= VIEW_KEPT:
             self._images[key] = found
@@ -142,7 +145,13 @@ class Embedder:
         if not texts:
             raise DataError("0 texts to encode: a data set needs at least one caption or class name")
         unique = list(dict.fromkeys(texts))
-        rows = self.store.rows(_store.texts_key(unique), lambda: self._encode_texts(unique))
+        parts = [unique[i : i + PROMPTS_HELD] for i in range(0, len(unique), PROMPTS_HELD)]
+        rows = torch.cat(
+            [
+                self.store.rows(_key.texts_key(part), partial(self._encode_texts, part))
+                for part in self._told(parts, len(unique))
+            ]
+        )
         if len(unique) == len(texts):
             return rows
         place = {text: i for i, text in enumerate(unique)}
@@ -164,24 +173,45 @@ class Embedder:
         """
         if not prompts or not all(prompts):
             raise DataError(f"{len(prompts)} classes: at least one, with at least one prompt each, is needed")
-        key = _store.texts_key([text for each in prompts for text in (*each, "\0")])
+        key = _key.prompts_key(prompts)
         if key not in self._classes:
-            self._classes[key] = self.store.rows(key, lambda: self._means(prompts))
+            self._classes[key] = self._means(prompts)
         return self._classes[key]
 
     def _means(self, prompts: Sequence[Sequence[str]]) -> Float[Tensor, "c e"]:
-        means: list[Tensor] = []
+        parts: list[Sequence[Sequence[str]]] = []
         start = 0
         while start < len(prompts):
             stop, held = start + 1, len(prompts[start])
             while stop < len(prompts) and held + len(prompts[stop]) <= PROMPTS_HELD:
                 held += len(prompts[stop])
                 stop += 1
-            part = prompts[start:stop]
-            embedded = self._encode_texts([text for each in part for text in each])
-            means += [rows.mean(0) for rows in embedded.split([len(each) for each in part])]
+            parts.append(prompts[start:stop])
             start = stop
-        return F.normalize(torch.stack(means), dim=-1)
+        total = sum(map(len, prompts))
+        return torch.cat(
+            [
+                self.store.rows(_key.prompts_key(part), partial(self._mean_of_each, part))
+                for part in self._told(parts, total)
+            ]
+        )
+
+    def _mean_of_each(self, prompts: Sequence[Sequence[str]]) -> Float[Tensor, "c e"]:
+        """One block of memory for the means: small ones between large ones would leave holes."""
+        embedded = self._encode_texts([text for each in prompts for text in each])
+        means = torch.empty(len(prompts), embedded.shape[1])
+        for i, rows in enumerate(embedded.split([len(each) for each in prompts])):
+            means[i] = rows.mean(0)
+        return F.normalize(means, dim=-1)
+
+    def _told(self, parts: Sequence[Any], total: int) -> Iterator[Any]:
+        """The parts of many texts, with word of how far they are."""
+        done = 0
+        for part in parts:
+            yield part
+            done += sum(1 if isinstance(each, str) else len(each) for each in part)
+            if self.encoding.on_progress is not None and len(parts) > 1:
+                self.encoding.on_progress("texts", done, total)
 
     def _encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "n e"]:
         return _reading.encode_texts(self.encoder, texts, self.encoding.batch_size or _batches.TEXTS)
@@ -193,9 +223,11 @@ class Embedder:
         report = self.encoding.on_progress
         threads = self.encoding.threads or min(MOST_THREADS, os.cpu_count() or 1)
         reader = _reading.Reader(images, self.encoder.preprocess, view, threads)
+        kept = len(wanted)  # rows of an earlier call
 
         def blocks(start: int) -> Iterator[_reading.Block]:
-            done = start
+            nonlocal kept
+            done = kept = start
             for block in reader.encode(self.encoder, wanted[start:], self._batches()):
                 done += len(block.rows)
                 if report is not None:
@@ -203,6 +235,9 @@ class Embedder:
                 yield block
 
         rows = self.store.encoded(key, len(wanted), blocks)
+        if any(reader.readable(wanted[row]) for row in rows.bad if row < kept):
+            self.store.forget(key)  # what could not be read then can be now
+            rows = self.store.encoded(key, len(wanted), blocks)
         readable = torch.ones(len(wanted), dtype=torch.bool)
         readable[list(rows.bad)] = False
         indices = torch.tensor(wanted, dtype=torch.int64)

@@ -52,6 +52,7 @@ class Result:
         clip_benchmark: metrics as clip_benchmark gives them, only those that differ (ties in favour of the
             model, or a known defect).
         protocol: how it was measured, in one sentence.
+        fingerprint: of the set's images, "" where it is not known; equal for the same images.
         samples: metrics query by query, by name; those without are not means over queries.
         details: what the report shows beside the numbers: worst classes, retrieved examples. Plain JSON.
     """
@@ -69,6 +70,7 @@ class Result:
     seconds: float = 0.0
     clip_benchmark: dict[str, float] = field(default_factory=dict)
     protocol: str = ""
+    fingerprint: str = ""
     samples: Mapping[str, Samples] = field(default_factory=dict, repr=False, compare=False)
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -84,6 +86,7 @@ class Result:
             "language": "en",
             "suite": self.suite,
             "protocol": self.protocol,
+            "fingerprint": self.fingerprint,
             "chance": dict(self.chance),
             "clip_benchmark": dict(self.clip_benchmark),
             "images": self.images,
@@ -97,13 +100,16 @@ class Result:
 
     @property
     def stem(self) -> str:
-        """Name of its files: DATASET_PRETRAINED_MODEL_LANGUAGE_TASK, as clip_benchmark calls them."""
+        """Name of its files: DATASET_PRETRAINED_MODEL_LANGUAGE_TASK, as clip_benchmark calls them.
+
+        A hash follows where characters had to be replaced or left out, so that no two results share a name.
+        """
         model, pretrained = model_and_tag(self.model)
         name = f"{self.dataset}_{Path(pretrained).name}_{model}_en_{self.task}"
-        clean = re.sub(r"[^\w.+-]+", "_", name)
-        if len(clean) <= LONGEST_NAME:
-            return clean
-        return f"{clean[:LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        clean = re.sub(r"[^\w.+-]+", "_", name, flags=re.ASCII)[:LONGEST_NAME]
+        whole = f"{self.dataset}\0{pretrained}\0{model}\0{self.task}"
+        same = clean == name and Path(pretrained).name == pretrained
+        return clean if same else f"{clean}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 
     def save(self, folder: Path, **extras: Any) -> Path:
         """Writes `folder`/STEM.json, and STEM.safetensors with the samples, each whole or not at all.

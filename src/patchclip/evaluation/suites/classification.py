@@ -11,7 +11,7 @@ from torch import Tensor
 
 from patchclip.data.sets import Benchmark, Classification, Multilabel
 from patchclip.errors import DataError
-from patchclip.evaluation._average_precision import average_precision
+from patchclip.evaluation._average_precision import average_precision, expected_precision, loose_precision
 from patchclip.evaluation._metrics import (
     BLOCK_SCORES,
     COSINE_TIE,
@@ -96,22 +96,22 @@ def multilabel(embedder: Embedder, benchmark: Multilabel) -> Result:
     """Scores a set whose images have any number of labels, a block of classes at a time."""
     encoded = embedder.images(benchmark.images, benchmark.name)
     labels = torch.from_numpy(benchmark.labels)[encoded.indices]
-    each = _precisions(embedder, benchmark, encoded, labels)
+    each, loose = _precisions(embedder, benchmark, encoded, labels)
     known = ~each.isnan()
     if not known.any():
         raise DataError(f"{benchmark.name}: not one of its {len(labels)} images has a label: check its .npy")
-    mean, share = each[known].mean().item(), labels[:, known].double().mean().item()
-    theirs = each.nan_to_num(nan=0.0).mean().item()
+    mean, theirs = each[known].mean().item(), loose.mean().item()
+    chance = expected_precision(len(labels), labels.sum(0)[known]).mean().item()
     worst = each.nan_to_num(nan=2.0).argsort(stable=True)[: min(5, int(known.sum()))].tolist()
     return Result(
         dataset=benchmark.name,
         task=TASK,
         metrics={"mean_average_precision": mean},
-        chance={"mean_average_precision": share},
+        chance={"mean_average_precision": chance},
         images=len(labels),
         classes=len(each),
         bad=encoded.bad,
-        clip_benchmark={"mean_average_precision": theirs} if abs(theirs - mean) > 1e-12 else {},
+        clip_benchmark={"mean_average_precision": theirs} if abs(theirs - mean) > 1e-6 else {},
         protocol="zero-shot ranking of the images for each class, mean over the classes with a right image",
         details={
             "worst_classes": [
@@ -128,16 +128,18 @@ def multilabel(embedder: Embedder, benchmark: Multilabel) -> Result:
 
 def _precisions(
     embedder: Embedder, benchmark: Multilabel, encoded: EncodedImages, labels: UInt8[Tensor, "n c"]
-) -> Float[Tensor, "c"]:
-    """Average precision of every class, NaN for those without a right image."""
+) -> tuple[Float[Tensor, "c"], Float[Tensor, "c"]]:
+    """Average precision of every class, NaN for those without a right image; and as clip_benchmark has it."""
     classes = embedder.classes(benchmark).to(embedder.device)
     images = encoded.embeddings.to(embedder.device)
     columns = max(1, BLOCK_SCORES // len(images))
-    parts = []
+    strict, loose = [], []
     for start in range(0, len(classes), columns):
         scores = (images @ classes[start : start + columns].T).cpu()
-        parts.append(average_precision(scores, labels[:, start : start + columns], COSINE_TIE))
-    return torch.cat(parts)
+        part = labels[:, start : start + columns]
+        strict.append(average_precision(scores, part, COSINE_TIE))
+        loose.append(loose_precision(scores, part))
+    return torch.cat(strict), torch.cat(loose)
 
 
 def _theirs(

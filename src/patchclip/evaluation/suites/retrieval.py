@@ -91,7 +91,7 @@ def retrieval(embedder: Embedder, benchmark: Retrieval) -> Result:
             loose = search.right[:, :k].any(1).double().mean().item()
             if abs(loose - metrics[name]) > 1e-12:
                 theirs[name] = loose
-        metrics[f"{search.found}_retrieval_median_rank"] = search.ranks.double().median().item()
+        metrics[f"{search.found}_retrieval_median_rank"] = _median(search.ranks)
         metrics[f"{search.found}_retrieval_mean_rank"] = search.ranks.double().mean().item()
     return Result(
         dataset=benchmark.name,
@@ -109,6 +109,12 @@ def retrieval(embedder: Embedder, benchmark: Retrieval) -> Result:
             "image_to_captions": _image_rows(texts, by_image),
         },
     )
+
+
+def _median(ranks: Int64[Tensor, "q"]) -> float:
+    """The middle rank, the mean of the two middle ones where their number is even."""
+    middle = ranks.sort().values[(len(ranks) - 1) // 2 : len(ranks) // 2 + 1]
+    return middle.double().mean().item()
 
 
 def _searches(
