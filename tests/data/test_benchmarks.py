@@ -95,9 +95,13 @@ def test_what_is_asked_for_is_found_or_listed(root: Path) -> None:
 
 def test_nothing_under_the_root_is_needed_for_the_hub(tmp_path: Path) -> None:
     assert resolve(tmp_path / "absent", ["hf:a/b", "hf:a/b"]) == (["hf:a/b"], [])
-    assert resolve(tmp_path, ["a"])[1] == [
-        ("a", f"{str(tmp_path)!r} has no set of this name: it has 0 sets of other names")
-    ]
+    assert resolve(tmp_path, ["a"])[1] == [("a", f"{str(tmp_path)!r} has no set of this name: it has no set")]
+
+
+def test_an_empty_request_has_its_reason(root: Path) -> None:
+    reason = "no name was given: name data sets, as pets,wds/food101"
+    assert resolve(root, ["", " "]) == ([], [(", ", reason)])
+    assert resolve(root, ["pets", ""]) == (["pets"], [])
 
 
 def test_a_set_names_the_one_that_it_shifts(root: Path) -> None:

@@ -28,8 +28,24 @@ def test_lists_and_files_are_expanded(tmp_path: Path) -> None:
         *LISTS["imagenet-robustness"],
     ]
     assert expand([" ", ""]) == []
+    lines(tmp_path / "deep" / "more.txt", "c", "../my.txt.bak")
+    lines(path, "a", "deep/more.txt")
+    assert expand([str(path)]) == ["a", "c", "../my.txt.bak"], "a list beside the list that names it"
     with pytest.raises(DataError, match=r"none.txt must exist, UTF-8, with one data set a line"):
         expand(["none.txt"])
+
+
+def test_lists_that_name_nothing_or_themselves_are_refused(tmp_path: Path) -> None:
+    path = lines(tmp_path / "my.txt", "# nothing", "")
+    with pytest.raises(DataError, match=r"my.txt must hold one data set a line: it names none"):
+        expand([str(path)])
+    lines(path, "a", "inner.txt")
+    lines(tmp_path / "inner.txt", "b", "my.txt")
+    with pytest.raises(DataError, match=r"inner.txt must not name my.txt, which names it: delete that line"):
+        expand([str(path)])
+    lines(path, "a", "gone.txt")
+    with pytest.raises(DataError, match=r"gone.txt must exist"):
+        expand([str(path)])
 
 
 @pytest.mark.parametrize(
@@ -71,4 +87,7 @@ def test_the_name_itself_comes_first() -> None:
 
 def test_the_nearest_name_is_given() -> None:
     assert nearest("zs_phto", ["zs_photo", "x"]) == "did you mean 'zs_photo'?"
-    assert nearest("qqq", ["zs_photo", "x"]) == "it has 2 sets of other names"
+    assert nearest("qqq", ["zs_photo", "x"]) == "it has x, zs_photo"
+    assert nearest("qqq", [f"s{number}" for number in range(8)]) == "it has s0, s1, s2, s3, s4, s5, s6, s7"
+    assert nearest("qqq", [f"s{n}" for n in range(10)]).endswith("s6, s7 and 2 more")
+    assert nearest("qqq", []) == "it has no set"

@@ -80,6 +80,19 @@ def test_what_is_no_image_is_passed_over(tmp_path: Path) -> None:
     assert made.images[1].getpixel((0, 0)) == colour(77)
 
 
+@pytest.mark.parametrize("target", [".", "..", "../..", "deep"])
+def test_each_image_counts_once_whatever_links_there_are(
+    tmp_path: Path, target: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class_folders(tmp_path, "cat", "dog", images=2)
+    picture(tmp_path / "cat" / "deep" / "0.png", 77)
+    (tmp_path / "cat" / "again").symlink_to(target)
+    (tmp_path / "bird").symlink_to("dog")
+    made = open_class_folders(tmp_path, "s", "test")
+    assert (made.classnames, made.labels.tolist()) == (("bird", "cat", "dog"), [0, 0, 1, 1, 1, 2, 2])
+    assert "is passed over: it is " in caplog.text
+
+
 def test_a_damaged_file_is_named_when_it_is_asked_for(tmp_path: Path) -> None:
     class_folders(tmp_path, "a", "b")
     (tmp_path / "b" / "0.png").write_bytes(b"no image")

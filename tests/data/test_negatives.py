@@ -175,6 +175,13 @@ def test_what_other_captions_of_the_image_say_is_avoided() -> None:
     assert made("a closed box", "replace_att", avoid=("an open lid",)) == {None}
 
 
+def test_a_true_caption_is_known_without_its_punctuation_and_capitals() -> None:
+    fitted = Negatives.fit(["a dog on a cat", "a cat on a dog."])
+    assert fitted.corrupt("a dog on a cat", "swap_obj", 0) == "a cat on a dog"
+    for true in ("A cat on a dog.", "a cat, on a dog", "A  CAT on a dog!"):
+        assert fitted.corrupt("a dog on a cat", "swap_obj", 0, avoid=[true]) is None
+
+
 # Laws, on the captions that ship with the package
 
 

@@ -1,12 +1,14 @@
-"""The shipped sample set: licences, labels, no overlap, counts. Read with the standard library."""
+"""The shipped sample set: licences, labels, no overlap, counts. Read without the package."""
 
 from __future__ import annotations
 
 import io
 import json
+import re
 import zlib
 from collections import Counter
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -115,6 +117,20 @@ def test_a_training_split_is_of_the_training_pairs_and_of_no_test(name: str) -> 
     assert max(count.values()) <= 40
 
 
+def thumbnail(sample: dict[str, bytes]) -> np.ndarray:
+    grey = Image.open(io.BytesIO(sample["webp"])).convert("RGB").convert("L")
+    return np.asarray(grey.resize((24, 24), Image.Resampling.BILINEAR), np.float32)
+
+
+@pytest.mark.parametrize("name", PROBED)
+def test_no_training_split_has_near_duplicates_of_its_test(name: str) -> None:
+    tested = np.stack([thumbnail(sample) for sample in load(name).values()])
+    for key, sample in load(name, "train").items():
+        learned = thumbnail(sample)
+        for view in (learned, learned[:, ::-1]):
+            assert np.abs(tested - view).mean((1, 2)).min() >= 4, key
+
+
 @pytest.mark.parametrize("name", RETRIEVAL)
 def test_retrieval_captions_are_unique(name: str) -> None:
     captions = [sample["txt"].decode().lower() for sample in load(name).values()]
@@ -154,6 +170,14 @@ def test_datasets_json_has_the_counts() -> None:
         assert set(entry["source"].split(", ")) == sources
         assert entry["what"]
         assert entry["task"] in tasks
+
+
+def test_the_readme_has_the_figures_of_the_sets() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert not re.findall(r"\{\w+\}", text)
+    assert f"The {len(load('scenes'))} scenes are" in text
+    for name in PROBED:
+        assert f" | {len(load(name))} + {len(load(name, 'train'))} train | {len(classnames(name))} |" in text
 
 
 def test_every_source_licence_has_a_notice() -> None:

@@ -127,6 +127,24 @@ def test_aro(tmp_path: Path) -> None:
     assert selections.kinds(tmp_path) == ["attribution", "relation"]
 
 
+def test_groups_of_aro_are_those_of_its_macro_accuracy(tmp_path: Path) -> None:
+    """Relations but for its symmetric ones, pairs of attributes in their order with at least 25 questions."""
+    picture(tmp_path / "images" / "1.png")
+    names = ["on", "next to", "riding on", "wearing"]
+    as_json(tmp_path / "visual_genome_relation.json", [aro(relation_name=each) for each in names])
+    pairs = [["red", "small"]] * 25 + [["small", "red"]] * 24
+    as_json(tmp_path / "visual_genome_attribution.json", [aro(attributes=pair) for pair in pairs])
+    relation, attribution = open_selection_set(tmp_path, "aro")
+    assert [choice.group for choice in relation.choices] == ["on", "", "", "wearing"]
+    assert [choice.group for choice in attribution.choices] == ["red_small"] * 25 + [""] * 24
+    as_json(tmp_path / "visual_genome_relation.json", [aro()])
+    assert open_selection_set(tmp_path, "aro")[0].choices[0].group == ""
+    for faulty in ({"attributes": ["red"]}, {"attributes": "red_small"}, {"attributes": ["red", 1]}):
+        as_json(tmp_path / "visual_genome_attribution.json", [aro(**faulty)])
+        with pytest.raises(DataError, match=r"attribution.json, entry 0: .*attributes"):
+            open_selection_set(tmp_path, "aro")
+
+
 @pytest.mark.parametrize(
     "change", [{"bbox_w": 0}, {"bbox_h": 1 << 20}, {"bbox_x": -(1 << 20)}, {"bbox_w": True}]
 )

@@ -2,6 +2,8 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +37,7 @@ def test_slices_of_a_file(tmp_path: Path) -> None:
 
 def test_the_fingerprint_of_files(tmp_path: Path) -> None:
     made = files(tmp_path / "s")
-    assert files(tmp_path / "s").fingerprint == made.fingerprint, "same names, sizes and times"
+    assert FileImages(made.folder, made.names).fingerprint == made.fingerprint
     assert FileImages(made.folder, Strings.of(["1.png", "0.png"])).fingerprint != made.fingerprint
     assert files(tmp_path / "t").fingerprint != made.fingerprint
     os.utime(tmp_path / "s" / "1.png", ns=(5, 6))
@@ -44,6 +46,49 @@ def test_the_fingerprint_of_files(tmp_path: Path) -> None:
     (tmp_path / "s" / "1.png").unlink()
     with pytest.raises(DataError, match=r"1.png must stay where it was found"):
         FileImages.fingerprint.func(made)  # type: ignore[attr-defined]
+
+
+def test_sets_of_equal_sizes_and_times_differ(tmp_path: Path) -> None:
+    """Files without compression (PPM, BMP), unpacked with one time for all."""
+    first, second = (files(tmp_path / root / "test") for root in ("a", "b"))
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    linked = FileImages(tmp_path / "link" / "test", first.names)
+    assert first.fingerprint != second.fingerprint
+    assert linked.fingerprint == first.fingerprint, "one folder under two names"
+
+
+def test_a_change_that_is_set_back_in_time_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = files(tmp_path)
+    before = made.fingerprint
+    stat = Path.stat
+
+    def later(path: Path, **options: Any) -> Any:
+        found = stat(path, **options)
+        names = ("st_size", "st_mtime_ns", "st_ctime_ns", "st_mode")
+        told = {name: getattr(found, name) for name in names}
+        return SimpleNamespace(**told | {"st_ctime_ns": found.st_ctime_ns + 1})
+
+    monkeypatch.setattr(Path, "stat", later)
+    assert FileImages(tmp_path, made.names).fingerprint != before
+
+
+def test_some_of_a_tar_is_read_for_its_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """File systems that tell no times: the head and the last image of each tar are looked at."""
+    path = tmp_path / "0.tar"
+    path.write_bytes(bytes(5000))
+    places = (np.zeros(2, np.int32), np.array([512, 2000]), np.array([100, 2000]), Strings.of(["a", "b"]))
+    stat = path.stat()
+    monkeypatch.setattr(Path, "stat", lambda *_, **__: stat)
+    prints = set()
+    for changed in (None, 0, 1023, 2976, 3999, 4000):
+        body = bytearray(5000)
+        if changed is not None:
+            body[changed] = 1
+        path.write_bytes(body)
+        prints.add(TarImages(tmp_path, ("0.tar",), *places).fingerprint)
+    assert len(prints) == 5, "the padding behind the last image is none of it"
 
 
 def test_boxes(tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 import io
 import json
 import os
+import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from patchclip.data.layouts.wds import open_wds_set
+from patchclip.data.layouts.wds import _multi_hot, open_wds_set
 from patchclip.data.sets import Classification, Multilabel, Retrieval
 from patchclip.errors import DataError
 from tests.data._make import colour, encoded, noisy, write_tar
@@ -78,6 +79,30 @@ def test_a_multilabel_set(tmp_path: Path, dtype: Any) -> None:
 )
 def test_faulty_multilabels_are_named(tmp_path: Path, body: bytes, message: str) -> None:
     with pytest.raises(DataError, match=rf"0.tar, 0.png: .*{message}"):
+        open_wds_set(multilabel(tmp_path / "ml", body), "ml", "test")
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_damaged_headers_are_named(seed: int) -> None:
+    """NumPy parses them as Python: TokenError, SyntaxError, TypeError, MemoryError and more come out."""
+    draw = random.Random(seed)
+    whole = npy([False, True])
+    for _ in range(40):
+        body = bytearray(whole)
+        for _ in range(draw.randint(1, 4)):
+            body[draw.randrange(len(body))] = draw.choice(b"(){}[]'\"\\,:0-9 \n\tNx\0\xff#=")
+        message = ""
+        try:
+            assert set(_multi_hot(bytes(body), 2, "0.tar, 0.png")) <= {0, 1}
+        except DataError as error:
+            message = str(error)
+        assert message.startswith("0.tar, 0.png: its .npy must hold one 0 or 1" if message else "")
+
+
+@pytest.mark.parametrize("header", ["(" * 3000, "'''", "{[]: 1}", "{'descr': {}, 'shape': (2,)}", "-" * 9000])
+def test_headers_that_are_no_dictionary_are_named(tmp_path: Path, header: str) -> None:
+    body = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+    with pytest.raises(DataError, match=r"0.tar, 0.png: its .npy must hold .* cannot be read"):
         open_wds_set(multilabel(tmp_path / "ml", body), "ml", "test")
 
 

@@ -60,6 +60,10 @@ def test_outcomes_are_kept_by_image_and_unreadable_ones_left_out() -> None:
     assert found.samples["acc1_mean"].group.tolist() == [0, 2]
     assert found.samples["acc1_mean"].values.tolist() == [0.75, 0.75]
     assert (found.images, len(found.bad)) == (2, 1)
+    assert (
+        found.protocol
+        == "zero-shot top-1 on 2 of 3 images with one prompt a class, for each of 10 wordings in turn"
+    )
     assert [row["acc1"] for row in found.details["wordings"][:3]] == [0, 0, 1]
 
 

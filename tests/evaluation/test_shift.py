@@ -16,6 +16,7 @@ from patchclip.evaluation.shift import (
     shift_result,
     shifted_sets,
 )
+from patchclip.models import imagenet
 from tests.evaluation._fakes import TableEncoder, labelled
 
 NAMES = ("cat", "dog", "owl")
@@ -57,9 +58,32 @@ def test_families_are_found_by_name_and_by_their_own_word() -> None:
 
 
 def test_classes_are_matched_by_name() -> None:
-    own, places = shared_classes(("Dog", "great_owl", "yak"), ("cat", "great owl", "dog", "dog"))
+    own, places = shared_classes(("Dog", "great_owl", "yak"), ("cat", "great owl", "dog"))
     assert own.tolist() == [0, 1]
-    assert places.tolist() == [-1, 1, 0, 0]  # two classes called dog are one
+    assert places.tolist() == [-1, 1, 0]
+
+
+def test_the_first_of_two_reference_classes_with_a_name_counts() -> None:
+    own, places = shared_classes(("Dog", "great_owl", "yak"), ("cat", "great owl", "dog", "DOG ", "dog"))
+    assert own.tolist() == [0, 1]
+    assert places.tolist() == [-1, 1, 0, -1, -1]
+
+
+def test_every_shared_name_of_imagenet_is_one_class() -> None:
+    names = imagenet.classnames()
+    own, places = shared_classes(("missile", "goldfish", "sunglasses", "yeti"), names)
+    assert own.tolist() == [0, 1, 2]
+    labels = {place: label for label, place in enumerate(places.tolist()) if place >= 0}
+    assert labels == {0: 657, 1: 1, 2: 836}
+    assert (places >= 0).sum() == 3
+    assert (names[744], names[837]) == ("missile", "sunglasses")
+
+
+def test_images_of_the_second_class_with_a_name_are_left_out() -> None:
+    reference = named("photos", classnames=("cat", "owl", "cat"))  # its images: cat, owl, the other cat
+    found = shift_result(embedder([0, 2, 1]), named("drawings", "photos", ("cat", "owl", "dog")), reference)
+    assert found.details["reference_images"] == 2
+    assert found.metrics["acc1_reference"] == 1  # the third, taken for a dog, is not asked
 
 
 def test_equal_lists_are_matched_in_order() -> None:

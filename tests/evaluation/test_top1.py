@@ -33,6 +33,16 @@ def test_ties_count_against_the_model() -> None:
     assert _top1.guesses(images, classes, CPU).tolist() == [_top1.UNDECIDED]
 
 
+def test_scores_within_the_width_of_a_tie_are_tied() -> None:
+    images, labels = torch.ones(2, 1), torch.tensor([0, 0])
+    for gap, tied in ((5e-7, True), (5e-6, False)):
+        classes = torch.tensor([[0.5 + gap], [0.5]])
+        guess = _top1.UNDECIDED if tied else 0
+        assert _top1.guesses(images, classes, CPU).tolist() == [guess] * 2
+        assert _top1.hits(images, classes, labels, CPU).tolist() == [not tied] * 2
+        assert _top1.drawn_to(images, classes, labels + 1, CPU).tolist() == [tied] * 2
+
+
 def test_what_is_no_number_counts_against_the_model() -> None:
     images, classes = torch.tensor([[NAN, 1.0]]), torch.eye(2)
     for label in (0, 1):

@@ -32,6 +32,7 @@ def test_a_model_that_trusts_labels_is_fooled() -> None:
     assert found.samples["fooled"].group.tolist() == [0, 2, 3]
     assert (found.images, found.classes, found.task) == (3, 2, "typographic")
     assert found.chance["acc1"] == 0.5
+    assert found.protocol == "zero-shot top-1, a wrong class name printed on 3 of 6 images"
 
 
 def test_a_collapsed_model_counts_as_fooled() -> None:

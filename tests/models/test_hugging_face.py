@@ -210,5 +210,24 @@ def test_without_transformers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
         open_hugging_face("hf:org/name")
 
 
+@pytest.mark.parametrize("hidden", [False, True])
+def test_no_bar_of_the_weights_is_shown(
+    folders: dict[str, Path], capfd: pytest.CaptureFixture[str], hidden: bool
+) -> None:
+    from huggingface_hub import utils as hub
+    from transformers.utils import logging
+
+    before = logging.is_progress_bar_enabled(), hub.are_progress_bars_disabled()
+    logging.enable_progress_bar()
+    (hub.disable_progress_bars if hidden else hub.enable_progress_bars)()
+    try:
+        load(folders["clip"], device="cpu")
+        assert "Loading" not in capfd.readouterr().err
+        assert (logging.is_progress_bar_enabled(), hub.are_progress_bars_disabled()) == (True, hidden)
+    finally:
+        (logging.enable_progress_bar if before[0] else logging.disable_progress_bar)()
+        (hub.disable_progress_bars if before[1] else hub.enable_progress_bars)()
+
+
 def test_every_family_is_tried() -> None:
     assert set(CONFIGS) == set(FAMILIES)

@@ -23,4 +23,8 @@ def test_lemmas_of_the_larger_set() -> None:
         "n01440764": "tench",
         "n00005787": "benthos",
     }
+    assert len(set(lemmas.values())) == len(lemmas), "no two classes tie for every image"
+    assert lemmas["n10499857"] == "queen: the wife or widow of a king"
+    assert lemmas["n10499355"] == "queen, queen regnant, female monarch"
+    assert lemmas["n02129604"] == "tiger"
     assert set(imagenet.wordnet_ids()) - set(lemmas) == {"n04399382"}, "the teddy bear, not in ImageNet-21k"

@@ -111,7 +111,8 @@ def resolve(root: str | Path, asked: Sequence[str]) -> tuple[list[str], list[tup
             "-" and "/" make no difference.
 
     Returns:
-        Names for `open_sets`, each once, and (asked, reason) for each that was not found.
+        Names for `open_sets`, each once, and (asked, reason) for each that was not found, or for the whole
+        where it holds no name.
 
     Raises:
         DataError: The root is no folder, and a set under it is asked for.
@@ -123,6 +124,8 @@ def resolve(root: str | Path, asked: Sequence[str]) -> tuple[list[str], list[tup
             wanted += dataset_lists.expand([each])
         except DataError as error:
             missing.append((each, str(error)))
+    if not wanted and not missing:
+        missing.append((",".join(asked), "no name was given: name data sets, as pets,wds/food101"))
     local = any(not name.startswith(hub.PREFIX) for name in wanted)
     known = _found(root) if local else []
     names: list[str] = []

@@ -2,11 +2,12 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from patchclip.data.layouts.selections import SUGAR_CREPE
 from patchclip.data.layouts.text_files import read_text
+from patchclip.errors import DataError
 
 _VTAB = (
     *("caltech101", "cifar100", "clevr_count_all", "clevr_closest_object_distance", "diabetic_retinopathy"),
@@ -36,6 +37,7 @@ Source: LAION CLIP_benchmark 1.6, `datasets/builder.py`, dataset_collection; "cl
     CLIP-PGS, arXiv:2503.17080 (its released `task-zero-shot-cls.txt`).
 """
 
+_SHOWN = 8
 _ALIASES = (
     ("imagenet1k", "imagenet", "ilsvrc2012", "imagenetval"),
     ("imagenetv2", "imagenetv2matchedfrequency", "imagenetv2matchedfrequencyformatval"),
@@ -54,23 +56,31 @@ def expand(asked: Iterable[str]) -> list[str]:
 
     Args:
         asked: Names, keys of `LISTS` ("_" and "-" alike), or text files with one name a line ("#" begins a
-            comment).
+            comment; a text file in it is looked for beside it).
 
     Raises:
-        DataError: A text file cannot be read.
+        DataError: A text file cannot be read, names nothing, or names itself.
     """
-    names: list[str] = []
+    return list(dict.fromkeys(_expanded(asked, ())))
+
+
+def _expanded(asked: Iterable[str], above: tuple[Path, ...]) -> Iterator[str]:
+    """As `expand`, below text files of which each names the next."""
     for name in (each.strip() for each in asked):
         known = name.lower().replace("_", "-")
         if known in LISTS:
-            names += LISTS[known]
+            yield from LISTS[known]
         elif name.endswith(".txt"):
-            lines = read_text(Path(name), "one data set a line").splitlines()
-            inner = [line.split("#")[0].strip() for line in lines]
-            names += expand(line for line in inner if line and not line.endswith(".txt"))
+            path = above[-1].parent / name if above else Path(name)
+            rule = "one data set a line"
+            lines = [line.split("#")[0].strip() for line in read_text(path, rule).splitlines()]
+            if path.resolve() in [each.resolve() for each in above]:
+                raise DataError(f"{above[-1]} must not name {name}, which names it: delete that line")
+            if not any(lines):
+                raise DataError(f"{path} must hold {rule}: it names none")
+            yield from _expanded(lines, (*above, path))
         elif name:
-            names.append(name)
-    return list(dict.fromkeys(names))
+            yield name
 
 
 def match(asked: str, known: Sequence[str]) -> str | None:
@@ -91,10 +101,13 @@ def match(asked: str, known: Sequence[str]) -> str | None:
 
 
 def nearest(asked: str, known: Iterable[str]) -> str:
-    """A hint of the name that may be meant."""
+    """A hint of the name that may be meant: the most alike, else the first of those that there are."""
     options = sorted(known)
     near = difflib.get_close_matches(asked, options, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"it has {len(options)} sets of other names"
+    if near or not options:
+        return f"did you mean {near[0]!r}?" if near else "it has no set"
+    more = f" and {len(options) - _SHOWN} more" if len(options) > _SHOWN else ""
+    return f"it has {', '.join(options[:_SHOWN])}{more}"
 
 
 def _forms(asked: str) -> list[str]:

@@ -12,7 +12,8 @@ def named(benchmark: Benchmark) -> Benchmark:
 
     Only a classification set whose class names are all WordNet ids of ImageNet, or the numbers 0 to 999, is
     changed: ImageNet, ImageNet-V2 (folders 0 to 999), -A, -R, -O (200 ids) and -Sketch take the curated names
-    of ImageNet-1k; other ids (ImageNet-21k) their first WordNet lemma. Classes keep their number and order.
+    of ImageNet-1k; other ids (ImageNet-21k) their first WordNet lemma, or more of WordNet's description where
+    the lemma is shared. Classes keep their number and order.
 
     Source: as `models/imagenet.py`.
     """

@@ -67,7 +67,8 @@ def paraphrase_result(embedder: Embedder, benchmark: Classification) -> Result:
         images=len(labels),
         classes=len(benchmark.classnames),
         bad=encoded.bad,
-        protocol=f"zero-shot top-1 with one prompt a class, for each of {len(rows)} wordings in turn",
+        protocol=f"zero-shot top-1 on {len(labels)} of {len(benchmark)} images with one prompt a class, for "
+        f"each of {len(rows)} wordings in turn",
         samples=samples,
         details={"wordings": rows},
     )

@@ -79,8 +79,10 @@ def shared_classes(
 ) -> tuple[Int64[Tensor, "k"], Int64[Tensor, "c"]]:
     """The classes that both sets have, by name; case, "_" and outer blanks do not count.
 
-    Classes of the reference with the same name are one class. A name that the shifted set gives to two
-    classes is left out, unless the two lists are equal.
+    A name that the reference gives to more classes than the shifted set, as ImageNet's "missile" (657, 744)
+    and "sunglasses" (836, 837), stands for the first of them: the labels of the others have no place. (Of
+    these four, ImageNet-R has 657 and ImageNet-A none.) A name that the shifted set gives to two classes is
+    left out. Equal lists are matched label by label, whatever the names.
 
     Returns:
         Labels of the shared classes in the shifted set, and for every label of the reference its place among
@@ -94,7 +96,7 @@ def shared_classes(
     place = {ours[label]: i for i, label in enumerate(shared)}
     return (
         torch.tensor(shared, dtype=torch.int64),
-        torch.tensor([place.get(name, -1) for name in theirs], dtype=torch.int64),
+        torch.tensor([place.pop(name, -1) for name in theirs], dtype=torch.int64),
     )
 
 

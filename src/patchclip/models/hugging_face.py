@@ -1,6 +1,7 @@
 """CLIP models in the format of Hugging Face transformers, as encoders like any other."""
 
 import importlib
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -205,7 +206,7 @@ def weights(library: Any, name: str, source: str) -> Any:
     Raises:
         CheckpointError: no safetensors file, or weights that are missing in it.
     """
-    with readable(name, "model.safetensors"):
+    with readable(name, "model.safetensors"), without_bar(library):
         model, report = library.AutoModel.from_pretrained(
             source, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
@@ -216,6 +217,28 @@ def weights(library: Any, name: str, source: str) -> Any:
             "the files are of another model than config.json; download or save both again"
         )
     return model.float().eval()
+
+
+@contextmanager
+def without_bar(library: Any) -> Iterator[None]:
+    """Leaves out the bar of the weights as they are read, not those of downloads."""
+    bars, hub = library.utils.logging, importlib.import_module("huggingface_hub").utils
+    if not bars.is_progress_bar_enabled():
+        yield
+        return
+    hidden = hub.are_progress_bars_disabled()
+
+    def switch(of_weights: Callable[[], None]) -> None:
+        with warnings.catch_warnings():  # a variable may settle the hub's bars, and then it warns
+            warnings.simplefilter("ignore")
+            of_weights()  # switches the hub's too
+            (hub.disable_progress_bars if hidden else hub.enable_progress_bars)()
+
+    switch(bars.disable_progress_bar)
+    try:
+        yield
+    finally:
+        switch(bars.enable_progress_bar)
 
 
 def check_words(name: str, known: int, needed: int) -> None:

@@ -14,6 +14,7 @@ Differs: folders whose names are all numbers are sorted as numbers ("2" before "
     labels, which torchvision's order mixes up); a class folder may be empty; hidden files are passed over.
 """
 
+import logging
 import os
 import re
 from array import array
@@ -31,6 +32,8 @@ from patchclip.data.layouts.stored_images import FileImages
 from patchclip.data.layouts.text_files import read_lines, read_templates, read_text
 from patchclip.data.sets import Classification, Retrieval
 from patchclip.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_TEMPLATES = ("a photo of a {c}.",)
 """The prompt of a set that brings none."""
@@ -163,14 +166,31 @@ def open_captioned_folder(folder: Path, name: str, split: str) -> Retrieval:
 
 
 def image_files(folder: Path) -> Iterator[str]:
-    """Names of all images in a folder and below, relative to it, folder by folder in sorted order."""
+    """Names of all images in a folder and below, relative to it, folder by folder in sorted order.
+
+    A link to a folder that was read already, or that holds this one, is passed over: each image counts once.
+    """
     start = len(str(folder)) + 1
+    place = Path(os.path.realpath(folder))
+    seen = {str(each) for each in (place, *place.parents)}
     for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = [
+            name for name in sorted(folders) if not name.startswith(".") and _is_new(f"{parent}/{name}", seen)
+        ]
         above = parent[start:].replace(os.sep, "/")
         for name in sorted(files):
             if _is_image(name):
                 yield f"{above}/{name}" if above else name
+
+
+def _is_new(folder: str, seen: set[str]) -> bool:
+    """Whether a folder was not met before under any name; notes it."""
+    place = os.path.realpath(folder)
+    if place in seen:
+        logger.warning("%s is passed over: it is %s, which is read already or holds it", folder, place)
+        return False
+    seen.add(place)
+    return True
 
 
 def _is_image(name: str) -> bool:

@@ -9,11 +9,14 @@ Source: Hsieh et al., SugarCrepe, NeurIPS 2023 Datasets and Benchmarks, arXiv:23
     Winoground, CVPR 2022, arXiv:2204.03162; Yuksekgonul et al., "When and why vision-language models behave
     like bags-of-words, and what to do about it?", ICLR 2023, arXiv:2210.01936, `dataset_zoo/aro_datasets.py`.
 Differs: the true caption comes first everywhere (ARO's code puts the false one first); images are opened once
-    for all kinds of a set.
+    for all kinds of a set. ARO's groups are those of its macro accuracy: relations not in SYMMETRIC, pairs
+    of attributes with at least 25 questions. Its COCO-Order and Flickr30k-Order are not read.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,32 @@ from patchclip.errors import DataError
 
 SUGAR_CREPE = ("add_att", "add_obj", "replace_att", "replace_obj", "replace_rel", "swap_att", "swap_obj")
 """The categories of SugarCrepe, as its files are named."""
+
+_SYMMETRIC = """
+    adjusting|around|attached to|beside|between|bigger than|biting|boarding|brushing|by|chewing|cleaning|
+    climbing|close to|coming from|coming out of|contain|crossing|dragging|draped over|drinking|drinking from|
+    driving|driving down|driving on|eating from|eating in|enclosing|exiting|facing|filled with|floating in|
+    floating on|flying|flying above|flying in|flying over|flying through|full of|going down|going into|
+    going through|grazing in|growing in|growing on|guiding|hanging from|hanging in|hanging off|hanging over|
+    higher than|holding onto|hugging|in between|jumping off|jumping on|jumping over|kept in|larger than|
+    leading|leaning over|leaving|licking|longer than|looking in|looking into|looking out|looking over|
+    looking through|lying next to|lying on top of|making|mixed with|mounted on|moving|near|next to|of|
+    on the back of|on the edge of|on the front of|on the other side of|on the side of|opening|painted on|
+    parked at|parked beside|parked by|parked in|parked in front of|parked near|parked next to|perched on|
+    petting|piled on|playing|playing in|playing on|playing with|pouring|reaching for|reading|reflected on|
+    riding on|running in|running on|running through|seen through|sitting behind|sitting beside|sitting by|
+    sitting in front of|sitting near|sitting next to|sitting under|skiing down|skiing on|sleeping in|
+    sleeping on|smiling at|sniffing|splashing|sprinkled on|stacked on|standing against|standing around|
+    standing behind|standing beside|standing in front of|standing near|standing next to|staring at|stuck in|
+    surrounding|swimming in|swinging|talking to|topped with|touching|traveling down|traveling on|tying|
+    typing on|underneath|wading in|waiting for|walking across|walking by|walking down|walking next to|
+    walking through|with|working in|working on|worn on|wrapped around|wrapped in
+    """
+SYMMETRIC = frozenset(" ".join(each.split()) for each in _SYMMETRIC.split("|"))
+"""Relations that ARO's notebook leaves out of its mean as `symmetric`; not all of them are."""
+
+_LEAST = 25
+"""Questions of a pair of attributes below which ARO leaves the pair out; relations have no such bound."""
 
 _ARO = {"relation": "visual_genome_relation.json", "attribution": "visual_genome_attribution.json"}
 _SIDE = 1 << 14
@@ -148,13 +177,32 @@ def _aro_kind(folder: Path, name: str, kind: str, path: Path) -> Selection:
             )
         number = boxes.setdefault((file, left, top, left + width, top + height), len(boxes))
         texts = (_caption(row, "true_caption", place), _caption(row, "false_caption", place))
-        choices.append(Choice((number,), texts))
+        choices.append(Choice((number,), texts, _aro_group(row, kind, place)))
     files = list(dict.fromkeys(file for file, *_ in boxes))
     whole = _files([folder / "images", folder / "vg_images"], files, path)
     number_of = {file: number for number, file in enumerate(files)}
     source = np.array([number_of[file] for file, *_ in boxes], np.int64)
     table = np.array([box for _, *box in boxes], np.int64)
-    return Selection(f"{name}/{kind}", CroppedImages(whole, source, table), tuple(choices), kind)
+    return Selection(f"{name}/{kind}", CroppedImages(whole, source, table), _counted(choices, kind), kind)
+
+
+def _aro_group(row: Any, kind: str, place: str) -> str:
+    """The relation of a question, or its two attributes in their order; "" where the file has none."""
+    if kind == "relation":
+        return str(field(row, "relation_name", str, place)) if "relation_name" in row else ""
+    if "attributes" not in row:
+        return ""
+    found = field(row, "attributes", list, place)
+    if len(found) != 2 or not all(isinstance(each, str) for each in found):
+        raise DataError(f"{place}: 'attributes' must be two strings, got {found!r}")
+    return "_".join(found)
+
+
+def _counted(choices: Sequence[Choice], kind: str) -> tuple[Choice, ...]:
+    """The questions, those without their group that ARO's macro accuracy leaves out."""
+    sizes = Counter(choice.group for choice in choices)
+    left = SYMMETRIC if kind == "relation" else {group for group in sizes if sizes[group] < _LEAST}
+    return tuple(replace(choice, group="") if choice.group in left else choice for choice in choices)
 
 
 _Release = tuple[Callable[[Path], bool], Callable[[Path, str], list[Selection]]]

@@ -1,5 +1,6 @@
 """Images of an evaluation set where they lie: inside tar shards, as files, or as boxes cut out of others."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,7 @@ from patchclip.data.sets import Images
 from patchclip.errors import DataError
 
 _LARGEST = 1 << 30
+_SAMPLE = 1 << 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +43,13 @@ class TarImages:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the shards' names, sizes and times, and of what lies where in them."""
+        """Hash of the shards' place, names, sizes and times, what lies where in them, and some of it."""
         digest = _files_digest(self.folder, self.shards)
+        ends = np.zeros(len(self.shards), np.int64)
+        np.maximum.at(ends, self.shard, self.offsets + self.sizes)
+        for shard, end in zip(self.shards, ends.tolist(), strict=True):
+            digest.update(_read(self.folder / shard, 0, _SAMPLE))
+            digest.update(_read(self.folder / shard, max(0, end - _SAMPLE), _SAMPLE))
         for table in (self.shard, self.offsets, self.sizes, self.names.ends, self.names.blob):
             digest.update(table.tobytes())
         return digest.hexdigest()
@@ -71,7 +78,7 @@ class FileImages:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the names, sizes and times of all files."""
+        """Hash of the folder's path and the names, sizes and times of all files."""
         return _files_digest(self.folder, self.names).hexdigest()
 
     def __len__(self) -> int:
@@ -113,13 +120,20 @@ class CroppedImages:
 
 
 def _files_digest(folder: Path, names: Sequence[str]) -> Any:
-    digest = sha256(folder.name.encode())
+    """Hash of where files lie and what the file system says of them.
+
+    Their content is not read. Two sets of files of equal sizes and times still differ by their folder, and a
+    file that is overwritten and set back to its old time differs by the time of that change (ctime); a set
+    that is copied or moved counts as another one.
+    """
+    digest = sha256(os.fsencode(folder.resolve()))
     for name in names:
         try:
             status = (folder / name).stat()
         except OSError as error:
             raise DataError(f"{folder / name} must stay where it was found: {error}") from error
-        digest.update(f"\0{name}\0{status.st_size}\0{status.st_mtime_ns}".encode("utf-8", "replace"))
+        told = f"\0{name}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}"
+        digest.update(told.encode("utf-8", "backslashreplace"))
     return digest
 
 

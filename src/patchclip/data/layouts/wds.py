@@ -15,6 +15,7 @@ Differs: images are read in any order and the type in dataset_type.txt decides t
 
 import io
 import os
+import warnings
 from array import array
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -100,15 +101,17 @@ def _multi_hot(body: bytes, classes: int, place: str) -> UInt8[np.ndarray, "c"]:
     """The labels in a .npy; its header is checked before NumPy makes room for what it announces."""
     rule = f"{place}: its .npy must hold one 0 or 1 for each of the {classes} lines of classnames.txt"
     stream = io.BytesIO(body)
-    try:
-        shape, _, dtype = _HEADERS[np.lib.format.read_magic(stream)](stream)
-        if shape != (classes,) or dtype.kind not in "biuf":
-            raise DataError(f"{rule}, got {dtype} of shape {tuple(shape)}")
-        values = np.load(io.BytesIO(body), allow_pickle=False)
-    except (ValueError, KeyError, EOFError, OSError) as error:
-        if isinstance(error, DataError):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            shape, _, dtype = _HEADERS[np.lib.format.read_magic(stream)](stream)
+            if shape != (classes,) or dtype.kind not in "biuf":
+                raise DataError(f"{rule}, got {dtype} of shape {tuple(shape)}")
+            values = np.load(io.BytesIO(body), allow_pickle=False)
+        except DataError:
             raise
-        raise DataError(f"{rule}: it cannot be read ({error})") from error
+        except Exception as error:  # NumPy parses the header as Python source: damage raises many types
+            raise DataError(f"{rule}: it cannot be read ({type(error).__name__}: {error})") from error
     wrong = values[(values != 0) & (values != 1)]
     if len(wrong):
         raise DataError(f"{rule}, got {wrong[0]}")

@@ -1,7 +1,7 @@
 """Noise of cameras and wires: the first three kinds of ImageNet-C.
 
 Every corruption of these files takes pixels [h w 3] float32 in [0, 1], its settings at one severity and a
-generator, and returns pixels [h w 3] that may leave [0, 1]; corruptions.py clips them.
+generator, and returns pixels [h w 3] that may leave [0, 1]; views.py clips them.
 """
 
 import numpy as np

@@ -30,8 +30,8 @@ def corruption_result(
     uncorrupted.
 
     Metrics: `mean_corruption_accuracy` (mean over kinds and severities), `clean_accuracy` (framed alike, not
-    corrupted), `relative_accuracy` (their ratio, absent where nothing is right), `mean_corruption_error` =
-    1 - mean_corruption_accuracy; for ImageNet-1k with all kinds and severities also `mce`, see `mce`.
+    corrupted), `relative_accuracy` (their ratio, absent where nothing is right); for ImageNet-1k with all
+    kinds and severities also `mce`, see `mce`.
 
     Args:
         embedder: of the model.
@@ -85,7 +85,7 @@ def _metrics(
     severities: Sequence[int],
 ) -> dict[str, float]:
     mean = table.mean().item()
-    metrics = {"mean_corruption_accuracy": mean, "clean_accuracy": clean, "mean_corruption_error": 1 - mean}
+    metrics = {"mean_corruption_accuracy": mean, "clean_accuracy": clean}
     if clean > 0:
         metrics["relative_accuracy"] = mean / clean
     whole = set(kinds) == set(KINDS) and set(severities) == set(SEVERITIES)

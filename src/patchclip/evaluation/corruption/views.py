@@ -141,6 +141,8 @@ class Framed:
 class Corruption:
     """A view: the framed image with one corruption, the same each time for the same image number.
 
+    Where the numbers of threads of torch and numpy differ, rare values differ by one grey level.
+
     Args:
         kind: one of `KINDS`.
         severity: from 1 (mild) to 5.
@@ -153,10 +155,7 @@ class Corruption:
     severity: int
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ConfigError(f"there is no corruption {self.kind!r}; {closest(self.kind, KINDS)}")
-        if self.severity not in SEVERITIES:
-            raise ConfigError(f"severity={self.severity} must be a whole number from 1 to 5")
+        _check_known(self.kind, self.severity)
 
     @property
     def name(self) -> str:
@@ -173,14 +172,30 @@ def corrupted(pixels: np.ndarray, kind: str, severity: int, index: int) -> np.nd
     """Pixels with one corruption.
 
     Args:
-        pixels: [h w 3] float32 in [0, 1].
+        pixels: [224 224 3] float32 in [0, 1], the size that the settings are made for.
         kind: one of `KINDS`.
         severity: 1 to 5.
         index: number of the image in its set, >= 0: with kind and severity it fixes all randomness.
 
     Returns:
-        [h w 3] uint8, rounded down as in the released code.
+        [224 224 3] uint8, rounded down as in the released code.
+
+    Raises:
+        ConfigError: pixels of another shape or type, or an unknown kind or severity.
     """
+    _check_known(kind, severity)
+    if pixels.shape != (SIZE, SIZE, 3) or pixels.dtype != np.float32:
+        raise ConfigError(
+            f"pixels must be float32 of shape ({SIZE}, {SIZE}, 3), not {pixels.dtype} of {pixels.shape}; "
+            "`framed` cuts an image to that size"
+        )
     rng = np.random.default_rng((zlib.crc32(kind.encode()), severity, index))
     changed = KINDS[kind].corrupt(pixels, KINDS[kind].settings[severity - 1], rng)
     return np.floor(changed.clip(0, 1) * 255 + 1e-3).astype(np.uint8)
+
+
+def _check_known(kind: str, severity: int) -> None:
+    if kind not in KINDS:
+        raise ConfigError(f"there is no corruption {kind!r}; {closest(kind, KINDS)}")
+    if severity not in SEVERITIES:
+        raise ConfigError(f"severity={severity} must be a whole number from 1 to 5")

@@ -21,7 +21,7 @@ class RobustnessSuite:
 
     Source: Taori et al. 2020, arXiv:2007.00644 (shift); Hendrycks and Dietterich 2019, arXiv:1903.12261
         (corruptions); Goh et al., Multimodal Neurons, Distill 2021 (typographic attack). Details and
-        deviations in evaluation/shift.py, corruptions.py, typographic.py and paraphrase.py.
+        deviations in evaluation/shift.py, corruption/views.py, typographic.py and paraphrase.py.
 
     Args:
         corruptions: "all", "none", or kinds joined by "+", as "fog+snow".
