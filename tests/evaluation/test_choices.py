@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from patchclip.data.sets import Choice
-from patchclip.evaluation._choices import chance, examples, first_of_largest, outcomes
+from patchclip.evaluation._choices import chance, examples, first_of_largest, macro, outcomes
 from patchclip.evaluation._metrics import COSINE_TIE
 
 SIZES = [(1, 2), (1, 5), (2, 2), (3, 3), (2, 4), (4, 2)]
@@ -100,3 +100,12 @@ def test_an_example_of_several_images_has_them_all() -> None:
     assert found["image"] == 4
     assert (found["right"], found["chosen"]) == ("two", "one")
     assert (found["images"], found["captions"]) == ([3, 4], ["one", "two"])
+
+
+def test_the_macro_mean_counts_every_group_once() -> None:
+    groups = ["on", "on", "on", "on", "wears", "", ""]
+    choices = [Choice((i,), ("a", "b"), group) for i, group in enumerate(groups)]
+    right = torch.tensor([True, False, False, False, True, False, False])
+    assert macro(choices, right) == (1 / 4 + 1) / 2
+    assert macro(choices[5:], right[5:]) is None
+    assert macro([], right[:0]) is None

@@ -95,6 +95,29 @@ def test_a_random_model_is_near_chance(seeded: torch.Generator) -> None:
     assert samples.group.tolist() == list(range(count))
 
 
+def test_groups_have_a_macro_mean_beside_the_mean_over_questions() -> None:
+    images = torch.eye(8)
+    choices = tuple(Choice(c.images, c.captions, "on" if i < 6 else "wears") for i, c in enumerate(pairs(8)))
+    answered = torch.arange(8) < 6
+    right = torch.where(answered[:, None], images, images.roll(1, 0))
+    wrong = torch.where(answered[:, None], images.roll(1, 0), images)
+    (result,) = run(images, texts_of(choices, right, wrong), Selection("aro/x", Pictures(8), choices, "x"))
+    assert result.metrics == {"text_acc": 0.75, "acc": 0.75, "macro_text_acc": 0.5}
+    assert result.chance["macro_text_acc"] == 0.5
+    assert set(result.samples) == {"text_acc", "acc"}, "it is no mean over questions"
+    assert "macro_text_acc" not in result.clip_benchmark
+
+
+def test_blind_of_three_captions_is_compared_with_a_third() -> None:
+    """The longest caption is right in 45 of 100 questions of three: above a third, below 0.6."""
+    rows = [("x y z", "u", "v") if i < 45 else ("u", "x y z", "v w") for i in range(100)]
+    choices = tuple(Choice((i,), tuple(f"{text} {i}" for text in row)) for i, row in enumerate(rows))
+    vectors = {text: torch.eye(3)[k] for each in choices for k, text in enumerate(each.captions)}
+    (result,) = run(torch.eye(100, 3), vectors, Selection("made/x", Pictures(100), choices, "x"))
+    assert result.details["blind"]["best"] < 0.6
+    assert result.details["solved_blind"]
+
+
 def winoground(images: Tensor, first: Tensor, second: Tensor) -> Result:
     choices = tuple(Choice((2 * i, 2 * i + 1), (f"one {i}", f"two {i}")) for i in range(len(images) // 2))
     selection = Selection("winoground", Pictures(len(images)), choices)

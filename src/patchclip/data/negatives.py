@@ -71,8 +71,8 @@ class Negatives:
         rng = generator if isinstance(generator, random.Random) else random.Random(generator)
         task = Task(parse(caption), Said.by([caption, *avoid]), self.facts, rng)
         found = CORRUPTIONS[kind](task)
-        true = {" ".join(text.lower().split()) for text in (caption, *avoid)}
-        return None if found is None or " ".join(found.lower().split()) in true else found
+        true = {_words(text) for text in (caption, *avoid)}
+        return None if found is None or _words(found) in true else found
 
 
 def negatives(
@@ -114,6 +114,11 @@ def negatives(
             ordered = tuple(choices[image] for image in sorted(choices))
             found.append(Selection(f"{benchmark.name}/generated_{kind}", benchmark.images, ordered, kind))
     return tuple(found)
+
+
+def _words(caption: str) -> tuple[str, ...]:
+    """Without capitals, spaces and punctuation, which make no caption another one."""
+    return tuple(word.lower for word in parse(caption).words)
 
 
 def _read(benchmark: Retrieval, order: Sequence[int]) -> Iterable[str]:

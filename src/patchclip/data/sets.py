@@ -116,10 +116,12 @@ class Choice:
     Attributes:
         images: indices into the set's images.
         captions: at least as many as images, or the other way round.
+        group: of questions whose mean counts as one in a macro mean; "" where it counts in none.
     """
 
     images: tuple[int, ...]
     captions: tuple[str, ...]
+    group: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 from patchclip.data.sets import Choice
 
-SOLVED = 0.6
-"""Level above which questions count as solved without the image, if chance does not explain it."""
+SOLVED = 0.1
+"""Level above chance from which questions count as solved without the image, if luck does not explain it."""
 
 _TIE = 1e-9
 _START, _END = "<s>", "</s>"
@@ -67,8 +67,8 @@ def blind_levels(choices: Sequence[Choice]) -> dict[str, float | str]:
 
     `shorter`, `longer` count words, `shorter_characters`, `longer_characters` characters; `bigram`,
     `bigram_total` take the mean or total log-probability of a `BigramPrior`, `unusual` the lowest mean. The
-    prior learns from the true captions of the questions about the other half of the images. A tie is
-    answered by a coin: k captions that are tied count 1/k. `best` is the highest, by the rule `best_name`.
+    prior learns from the true captions of the other half of the questions (`folds`). A tie is answered by
+    a coin: k captions that are tied count 1/k. `best` is the highest, by the rule `best_name`.
 
     Args:
         choices: questions of one image; with several images a caption alone decides nothing.
@@ -90,20 +90,62 @@ def blind_levels(choices: Sequence[Choice]) -> dict[str, float | str]:
     return {**found, "best": found[best], "best_name": best}
 
 
-def is_solved(best: float, questions: int) -> bool:
-    """Whether a level is above SOLVED and more than two standard errors above a coin."""
-    return best > max(SOLVED, 0.5 + 1 / math.sqrt(questions))
+def is_solved(best: float, questions: int, captions: int = 2) -> bool:
+    """Whether a level is SOLVED and more than two standard errors above chance.
+
+    Formula: best > 1/c + max(0.1, 2 sqrt((1/c)(1 - 1/c) / q)).
+
+    Args:
+        best: the level, in [0, 1].
+        questions: q of one image, at least 1.
+        captions: c of each question.
+    """
+    coin = 1 / captions
+    return best > coin + max(SOLVED, 2 * math.sqrt(coin * (1 - coin) / questions))
+
+
+def folds(choices: Sequence[Choice]) -> list[int]:
+    """Two halves of the questions, 0 and 1, that share no image and no caption, true or false.
+
+    A false caption is often the true one of another question, in the mirrored scene: a prior that has read it
+    there takes it for the usual one. Questions that are connected so, through others, too, stay together. The
+    largest parts are placed first, each in the half that has fewer questions, so that the same questions give
+    the same halves; where all are connected one half is empty.
+
+    Args:
+        choices: questions of any number of images.
+    """
+    parents: dict[object, object] = {}
+
+    def root(each: object) -> object:
+        while parents.setdefault(each, each) != each:
+            parents[each] = each = parents[parents[each]]
+        return each
+
+    for choice in choices:
+        for each in (*choice.images, *(tuple(_words(caption)) for caption in choice.captions)):
+            parents[root(each)] = root(choice.images[0])
+    parts: dict[object, list[int]] = {}
+    for number, choice in enumerate(choices):
+        parts.setdefault(root(choice.images[0]), []).append(number)
+    found, sizes = [0] * len(choices), [0, 0]
+    for part in sorted(parts.values(), key=len, reverse=True):
+        fold = int(sizes[1] < sizes[0])
+        sizes[fold] += len(part)
+        for number in part:
+            found[number] = fold
+    return found
 
 
 def _prior_levels(choices: Sequence[Choice]) -> dict[str, float]:
-    images = sorted({choice.images[0] for choice in choices})
-    half = {image: place % 2 for place, image in enumerate(images)}
     shares: dict[str, list[float]] = {"bigram": [], "bigram_total": [], "unusual": []}
+    halves = folds(choices)
     for fold in (0, 1):
-        prior = BigramPrior(choice.captions[0] for choice in choices if half[choice.images[0]] != fold)
+        learnt = (choice for choice, half in zip(choices, halves, strict=True) if half != fold)
+        prior = BigramPrior(choice.captions[0] for choice in learnt)
         rules: tuple[Rule, ...] = (prior.mean, prior.total, prior.rarity)
-        for choice in choices:
-            if half[choice.images[0]] == fold:
+        for choice, half in zip(choices, halves, strict=True):
+            if half == fold:
                 for name, rule in zip(shares, rules, strict=True):
                     shares[name].append(_share(rule, choice))
     return {name: _mean(found) for name, found in shares.items()}

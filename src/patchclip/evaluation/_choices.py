@@ -4,6 +4,7 @@ Letters beside those of contracts.py: q questions, i images and c captions of on
 belong together: p = min(i, c), the k-th image and the k-th caption.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -82,6 +83,26 @@ def chance(images: int, captions: int) -> dict[str, float]:
     elif images == captions == 2:
         found["acc"] = 1 / 6
     return found
+
+
+def macro(choices: Sequence[Choice], right: Bool[Tensor, "q"]) -> float | None:
+    """Mean over groups of the share of their questions that is right; None where no question has a group.
+
+    Formula: 1/g sum_g (right questions of group g) / (questions of group g).
+    Source: Yuksekgonul et al., "When and why vision-language models behave like bags-of-words", ICLR 2023,
+        arXiv:2210.01936, `evaluate_scores` and the notebook beside it: macro accuracy.
+    Differs: which questions have a group is for data/layouts/selections.py to say.
+
+    Args:
+        choices: the questions.
+        right: which are answered.
+    """
+    answers: dict[str, list[bool]] = {}
+    for choice, answer in zip(choices, right.tolist(), strict=True):
+        if choice.group:
+            answers.setdefault(choice.group, []).append(answer)
+    shares = [sum(each) / len(each) for each in answers.values()]
+    return math.fsum(shares) / len(shares) if shares else None
 
 
 def examples(

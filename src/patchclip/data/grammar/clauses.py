@@ -9,6 +9,10 @@ from patchclip.data.grammar.relations import ACTIONS, INFLECTED, TWO_WAY
 _PARTICLED = {"look", "lean", "stare", "gaze", "talk", "turn", "go", "come", "get", "put", "wait", "work"}
 """Verbs that change their meaning with the preposition behind them."""
 
+_THIRD = {"is", "was", "has", "does"}
+_OPENS = {"", "and", "or", "but", "while", "as", "when", "where", "that", "because", "than"}
+"""What stands before the subject of a clause."""
+
 
 def is_spatial(caption: Caption, relation: Relation) -> bool:
     """Whether a relation says where a thing is: not "on a sunny day", "in a hat", ", under a blue sky"."""
@@ -21,7 +25,17 @@ def is_spatial(caption: Caption, relation: Relation) -> bool:
     noun = phrase.head[-1].lower
     if relation.name in ("on", "in"):
         return noun in lexicon.CONTAINERS if relation.name == "in" else noun not in lexicon.BACKDROPS
-    return noun not in lexicon.FRAMES
+    covered = relation.name in ("under", "beneath", "underneath") and noun in lexicon.COVERS
+    return noun not in lexicon.FRAMES and not covered
+
+
+def may_be_subject(caption: Caption, phrase: Phrase) -> bool:
+    """Whether a verb behind a phrase may agree with it: "a man in a hat is", but not "in a hat is"."""
+    within = inside(caption)
+    later = range(phrase.first + len(phrase.words), len(caption.words))
+    verbs = (caption.words[i].lower for i in later if i not in within)
+    finite = any(verb in _THIRD or INFLECTED.get(verb, ("", 0))[1] == 1 for verb in verbs)
+    return finite and phrase.before in _OPENS
 
 
 def inside(caption: Caption) -> set[int]:

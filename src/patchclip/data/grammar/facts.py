@@ -78,9 +78,11 @@ class Facts:
 
 
 def _is_typical(phrase: Phrase) -> bool:
-    """Whether the noun of a phrase can stand elsewhere: "the moon" does not say that "a moon" is usual."""
+    """Whether the noun of a phrase can stand elsewhere: "the moon" does not say that "a moon" is usual,
+    nor "a catcher and umpire" that there is a stuff called umpire."""
     exact = phrase.form != "one" or phrase.determiner in ("a", "an")
-    return phrase.names_object and phrase.form != "bare" and exact
+    bare = phrase.form == "bare" or (phrase.form == "mass" and nature(phrase.noun) == "person")
+    return phrase.names_object and exact and not bare
 
 
 def _keys(form: str, noun: str) -> tuple[_Key, ...]:

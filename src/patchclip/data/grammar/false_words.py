@@ -4,19 +4,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from patchclip.data.grammar import lexicon
+from patchclip.data.grammar import lexicon, nouns
 from patchclip.data.grammar.phrases import kinds, parse, stem
 
-_ANIMALS = frozenset(map(stem, lexicon.ANIMALS))
-_PEOPLE = frozenset(map(stem, lexicon.PEOPLE))
+_ANIMALS = frozenset(map(stem, nouns.ANIMALS))
+_PEOPLE = frozenset(map(stem, nouns.PEOPLE))
+_ROLES = frozenset(map(stem, nouns.ROLES))
 
 
 def _stems() -> dict[str, frozenset[str]]:
     """Stem -> the stems of all words that may name the same thing."""
     related: dict[str, set[str]] = {}
-    pairs = [(group, group) for group in lexicon.SYNONYMS]
-    for general, special in lexicon.NAMED:
+    pairs = [(group, group) for group in nouns.SYNONYMS]
+    for general, special in nouns.NAMED:
         pairs += [(general, general | special), (special, general)]
+    pairs += [(nouns.ANYBODY, nouns.ROLES), (nouns.ROLES, nouns.ANYBODY)]
     for words, others in pairs:
         for word in words:
             related.setdefault(stem(word), set()).update(map(stem, others))
@@ -41,11 +43,13 @@ class Said:
         texts: the captions, lower case, words separated by one space and by blanks at both ends.
         words: all of their words, lower case.
         nouns: stems that may name something they mention.
+        parts: of these, those that no other noun may be made of: not what people may be by what they do.
     """
 
     texts: tuple[str, ...]
     words: frozenset[str]
     nouns: frozenset[str]
+    parts: frozenset[str]
 
     @classmethod
     def by(cls, captions: Iterable[str]) -> "Said":
@@ -53,7 +57,8 @@ class Said:
         texts = tuple(" " + " ".join(word.lower for word in parse(text).words) + " " for text in captions)
         words = frozenset(word for text in texts for word in text.split())
         stems = {stem(word) for word in words}
-        return cls(texts, words, frozenset(stems.union(*(_RELATED.get(each, ()) for each in stems))))
+        related = frozenset(stems.union(*(_RELATED.get(each, ()) for each in stems)))
+        return cls(texts, words, related, related - _ROLES | stems)
 
     def mentions(self, phrase: str) -> bool:
         """Whether one of the captions holds these lower-case words in a row."""
@@ -64,7 +69,7 @@ class Said:
         stems = [stem(word) for word in noun.lower().split()]
         if any(each in self.nouns for each in stems):
             return False
-        return not any(_contains(stems[-1], other) or _contains(other, stems[-1]) for other in self.nouns)
+        return not any(_contains(stems[-1], other) or _contains(other, stems[-1]) for other in self.parts)
 
     def allows_attribute(self, word: str) -> bool:
         """Whether neither it nor a word of nearly the same meaning stands in the captions."""
@@ -73,7 +78,9 @@ class Said:
 
 
 def _contains(word: str, part: str) -> bool:
-    """Whether a word is made of another one: "sheepdog", "doghouse"."""
+    """Whether a word is made of another one: "sheepdog", "doghouse"; of people the lists tell ("woman")."""
+    if word in _PEOPLE and part in _PEOPLE:
+        return False
     return len(part) > 2 and (word.endswith(part) or (len(part) > 3 and part in word))
 
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from patchclip.data.grammar import lexicon
-from patchclip.data.grammar.clauses import inside, is_spatial, sides
+from patchclip.data.grammar.clauses import inside, is_spatial, may_be_subject, sides
 from patchclip.data.grammar.edits import Edit, article, edited, swapped
 from patchclip.data.grammar.facts import Facts
 from patchclip.data.grammar.false_words import Said, differ, nature
-from patchclip.data.grammar.phrases import Caption, Phrase, kinds
+from patchclip.data.grammar.phrases import Caption, Phrase, kinds, stem
 from patchclip.data.grammar.relations import ACTIONS, INFLECTED, OPPOSITES, POSTURES, forms
 
 _STILL = {
@@ -61,9 +61,13 @@ def add_obj(task: Task) -> str | None:
     """ "and a ..." behind an object."""
     for phrase in task.objects():
         ends = phrase.after not in lexicon.AUXILIARIES | {"and", "or"} and phrase.after not in INFLECTED
-        if phrase.form in ("name", "bare") or not ends:
-            continue
         several = phrase.form == "many"
+        listed = (
+            task.caption.text[phrase.stop : phrase.stop + 1] == ","
+        )  # "broccoli and a boy, rice and chicken"
+        agrees = several or not may_be_subject(task.caption, phrase)
+        if phrase.form in ("name", "bare") or phrase.before == "between" or listed or not (ends and agrees):
+            continue
         if noun := task.facts.any_noun("many" if several else "one", task.said, task.rng):
             added = noun if several else f"{article(noun)} {noun}"
             return edited(task.caption.text, [(phrase.stop, phrase.stop, f" and {added}")])
@@ -86,14 +90,20 @@ def add_att(task: Task) -> str | None:
         phrase
         for phrase in task.objects()
         if phrase.form != "name"
-        and phrase.head[-1].lower not in lexicon.BACKDROPS
-        and not any(kind in lexicon.ADDED for word in phrase.attributes for kind in kinds(word.lower))
+        and nature(phrase.noun) != "person"
+        and phrase.head[-1].lower not in lexicon.BACKDROPS | lexicon.BODY
+        and not any(
+            kind in lexicon.ADDED
+            for word in (*phrase.attributes, *phrase.head[:-1])  # a "brown bear" has one already
+            for kind in kinds(word.lower)
+        )
     ]
     words = [task.plain(group) for kind in lexicon.ADDED for group in lexicon.ATTRIBUTES[kind]]
     words = [word for word in words if word not in lexicon.LIKELY and task.said.allows_attribute(word)]
-    for phrase in sorted(usable, key=lambda phrase: nature(phrase.noun) == "person"):
+    for phrase in usable:
         noun = phrase.head[-1].lower
-        false = [word for word in words if f"{word} {noun}" not in task.facts.pairs]
+        true = _too_likely(noun)
+        false = [word for word in words if word not in true and f"{word} {noun}" not in task.facts.pairs]
         if false:
             material = [word for word in phrase.attributes if "material" in kinds(word.lower)]
             place = (*material, *phrase.head)[0].start  # "a blue wooden box"
@@ -139,12 +149,31 @@ CORRUPTIONS: dict[str, Callable[[Task], str | None]] = {
 }
 
 
+def _too_likely(noun: str) -> frozenset[str]:
+    """Attributes that a noun has too often for one that is added to be false."""
+    found = lexicon.COATS if nature(noun) == "animal" else frozenset()
+    return found.union(*(words for nouns, words in lexicon.MAY_BE if noun in nouns or stem(noun) in nouns))
+
+
+def _is_open(task: Task, phrase: Phrase, kind: str) -> bool:
+    """Whether an attribute of this kind has an opposite that a picture surely tells from it."""
+    being = nature(phrase.noun)
+    if kind == "age" and stem(phrase.head[-1].lower) in lexicon.YOUNG:
+        return False
+    if kind == "size":  # of a thing alone no picture tells it, and of people it means their age
+        return being != "person" and any(
+            each.names_object and each is not phrase for each in task.caption.phrases
+        )
+    # "black" and "white" people are no colours of things
+    return not (kind == ("newness" if being else "age") or (kind == "colour" and being == "person"))
+
+
 def _other_attribute(task: Task, phrase: Phrase, word: str) -> str | None:
     """An attribute that excludes `word`, of one of its kinds."""
     being, found = nature(phrase.noun), []
     for kind in kinds(word):
-        if kind == ("newness" if being else "age") or (kind == "colour" and being == "person"):
-            continue  # "black" and "white" people are no colours of things
+        if not _is_open(task, phrase, kind):
+            continue
         for group in lexicon.ATTRIBUTES[kind]:
             other = task.plain(group)
             found += [other] if _exclude(kind, word, other) else []
@@ -175,7 +204,8 @@ def _other_actions(task: Task) -> Iterator[Edit]:
             continue  # a vase that stands may be said to sit
         others = ACTIONS.get(verb, ()) if caption.phrase_at(i + 1) and following else ()
         group = next((each for each in POSTURES if verb in each), None)
-        if group and (not following or following in _STILL):
+        moving = any(each.lower in lexicon.PATHS for each in caption.words[i + 1 :])
+        if group and not moving and (not following or following in _STILL):
             others = tuple(each for each in ("sit", "stand", "lie") if each not in group)
         elif group and verb in ("walk", "run", "jump") and following:
             others = tuple(each for each in ("walk", "run", "jump") if each != verb)

@@ -71,7 +71,8 @@ PLAIN = _words(
 
 NEAR: Groups = _groups(
     "red pink|red orange|red brown|orange yellow|orange brown|pink purple|purple blue|"
-    "gray grey white|gray grey black|square rectangular"
+    "gray grey white|gray grey black|square rectangular|"
+    "snowy sunny|snowy cloudy overcast|snowy rainy|cloudy overcast rainy"
 )
 """Attributes of different groups that one thing may still be called by."""
 
@@ -81,13 +82,60 @@ ADDED = ("colour", "pattern")
 LIKELY = _words("black white brown gray grey red yellow orange")
 """Colours that are too often true, or said of people, to be added to a noun."""
 
+MAY_BE: tuple[tuple[frozenset[str], frozenset[str]], ...] = (
+    (
+        _words(
+            """
+    bird fish parrot macaw insect butterfly beetle frog snake turtle pig flamingo duck peacock lizard
+    dragonfly hummingbird crab coral octopus shark dolphin whale elephant hippo
+    """
+        ),
+        _words("blue green purple pink"),
+    ),
+    (
+        _words(
+            """
+    tree bush plant grass leaf leaves flower blossom vegetable broccoli lettuce hill hillside mountain
+    field meadow forest garden lawn park pasture river lake ocean sea water pond pool wave cloud
+    """
+        ),
+        _words("blue green purple pink floral striped spotted"),
+    ),
+)
+"""Nouns, and attributes that are too often true of them to be added."""
+
+COATS = _words("striped spotted")
+"""Patterns that animals have."""
+
+BODY = _words(
+    """
+    hand hands arm leg face head hair tooth teeth mouth eye nose ear foot feet finger thumb tail beak
+    skin lip tongue back neck shoulder knee chest body paw trunk horn wing beard mustache fur feather
+    """
+)
+"""Parts of a body: they get no colour or pattern."""
+
+YOUNG = _words("boy girl child children kid baby toddler infant puppy kitten calf lamb foal teenager")
+"""Nouns that say themselves how old somebody is."""
+
+COVERS = _words("snow water ice sand leaf leaves grass blanket dirt mud dust ivy frost")
+"""What lies over a thing that is under it: the thing may be called on top of it, too."""
+
+PATHS = _words("through across down up along into onto out over past around toward towards away")
+"""Words that tell where somebody moves."""
+
 FIXED = _lines(
     """
     hot dog|hot dogs|full moon|new moon|polar bear|high school|fast food|white house|black hole|gold
     medal|orange juice|paper towel|paper towels|glass door|short hair|left hand|right hand|cold
     drink|red cross|green light|red light|green card|square root|red panda|black box|open air|dry
     cleaner|wood logs|new year|old town|brown bear|black bear|white wine|red wine|green tea|blue
-    jay|brick wall|wet suit
+    jay|brick wall|wet suit|hot air|hot sauce|french fries|stuffed animal|stuffed animals|stuffed bear|
+    iced tea|baked goods|sweet potato|sweet potatoes|flat screen|wide screen|high rise|high chair|high
+    heels|hard hat|soft drink|fresh fruit|top hat|tall ship|short sleeve|stained glass|bald eagle|golden
+    retriever|brown rice|green beans|green onions|green peppers|red pepper|red peppers|blue jeans|orange
+    slices|yellow cab|front door|deep dish|wild animals|half pipe|light bulb|light pole|wooden spoon|
+    dark chocolate|white board|big ben|wild life|scarlet macaw
     """
 )
 """Attribute and noun that name one thing."""
@@ -102,7 +150,7 @@ NOUNS_TOO = _words(
 
 ADJECTIVES = _words(
     """
-    beautiful pretty cute nice lovely lonely single double fluffy furry hairy bald fat slim heavy
+    beautiful pretty cute nice lovely lonely single fluffy furry hairy bald fat slim heavy
     high low deep shallow soft hard sharp fresh ripe raw cooked fried baked roasted grilled sliced
     chopped various different colorful colourful light pale shiny rusty broken busy crowded quiet
     calm stormy foggy grassy sandy rocky snowy flat steep tasty delicious sweet sour salty spicy
@@ -116,6 +164,18 @@ ADJECTIVES = _words(
     """
 )
 """Further words that stand before a noun."""
+
+NOUNS_LIKE_ADJECTIVES = _words(
+    """
+    animal hospital terminal medal pedal canal metal festival meal seal oval cereal petal signal mammal
+    journal cathedral crystal coral sandal bridal portal vegetable table cable stable music traffic
+    picnic plastic fabric mosaic comic clinic mechanic attic garlic olive hive chive drive dive dish fish
+    radish goldfish starfish jellyfish relish professional individual official material mural decal pal
+    denial arrival goal coal deal steal charcoal total decimal capital general admiral carnival jackal
+    ceramic statistic syllable rental detective locomotive native relative archive
+    """
+)
+"""Nouns that end like an adjective ("-al", "-ic", "-ive", "-able", "-ish", "-ous", "-ful", "-less")."""
 
 NUMBERS = _words("two three four five six seven eight nine ten eleven twelve")
 SINGULAR = _words("a an one another each every this that")
@@ -165,6 +225,7 @@ FRAMES = _words(
     end middle center centre edge corner row line pile stack variety way day night time thing object
     item something someone one other others background foreground distance air sight place area tool
     tools animal people flag letter digit form style
+    up close-up close-ups closeups
     """
 )
 """Nouns that name no object of their own: never replaced, never a replacement."""
@@ -179,69 +240,3 @@ CONTAINERS = _words(
     tray
     """
 )
-PEOPLE = _words(
-    """
-    man men woman women boy boys girl girls child children person people kid kids lady ladies guy
-    guys couple baby player players rider worker family king queen prince princess soldier doctor
-    teacher student clown farmer cook pilot sailor dancer singer
-    person someone adult human toddler infant guy gentleman father dad husband mother mom wife
-    """
-)
-ANIMALS = _words(
-    """
-    animal dog cat horse cow sheep bird fish elephant bear zebra giraffe lion tiger monkey rabbit
-    mouse pig goat duck puppy kitten pony bull calf ox lamb chicken goose owl parrot eagle seagull
-    pigeon rooster hen penguin swan shark insect bee ant butterfly beetle snake frog turtle deer fox
-    wolf camel whale dolphin squirrel hamster hedgehog
-    """
-)
-
-SYNONYMS: Groups = _groups(
-    """
-    man men guy gentleman male father dad husband|woman women lady girl female mother mom wife|
-    man boy guy|child children kid boy girl baby toddler infant|dog puppy hound pup|cat kitten kitty|
-    horse pony foal|cow bull cattle calf ox|sheep lamb ram|duck goose|chicken rooster hen|
-    insect bug|car automobile taxi cab sedan suv jeep|truck lorry pickup|
-    bike bicycle motorbike motorcycle moped cycle scooter|
-    boat ship sailboat canoe kayak yacht vessel ferry|plane airplane aeroplane jet aircraft airliner|
-    train locomotive tram railway|sofa couch loveseat settee|chair armchair stool seat bench|
-    table desk counter|bed mattress bunk|cabinet cupboard wardrobe closet dresser shelf bookcase|
-    lamp light lightbulb lantern bulb|cup mug glass teacup|bowl dish plate|pot pan saucepan|
-    bag purse handbag backpack sack suitcase luggage briefcase tote|
-    phone telephone cellphone smartphone mobile|computer laptop monitor screen pc|
-    tv television screen monitor|sandwich burger hamburger|hat cap helmet fedora sombrero|
-    shirt jacket coat sweater top|shoe boot sneaker sandal|pants jeans trousers shorts|
-    house home cottage hut chalet|hill mountain slope|street road highway path lane avenue|
-    sea ocean lake river water pond|beach sand shore coast|field meadow grass pasture lawn|
-    forest woods tree|tree palm pine oak|flower blossom rose tulip daisy lily daffodil|
-    picture photo photograph image painting drawing|ball football baseball basketball soccer|
-    knife blade sword|watch clock timer|gun pistol rifle weapon|stone rock boulder|face head|
-    box crate package carton|rug carpet mat|sign symbol icon|window pane|door gate
-    """
-)
-"""Nouns of a group may name the same thing."""
-
-_KINDS = """
-    person people someone adult human = man woman boy girl child kid baby lady guy player skier
-        surfer rider worker chef king queen soldier doctor teacher student clown pilot dancer singer|
-    animal pet creature mammal = dog cat horse cow sheep bird fish elephant bear zebra giraffe lion
-        tiger monkey rabbit mouse pig goat duck chicken puppy kitten camel deer fox wolf bison|
-    bird fowl = duck chicken goose owl parrot eagle seagull pigeon rooster hen penguin swan crow
-        flamingo ostrich macaw cuckoo|
-    fish = shark salmon trout goldfish clownfish|insect = bee fly ant butterfly beetle ladybug|
-    vehicle = car truck bus van bike bicycle motorcycle train taxi automobile scooter tractor jeep|
-    furniture = chair table sofa couch desk bed cabinet wardrobe shelf bookcase dresser armchair|
-    food meal dish = pizza sandwich burger cake bread fruit vegetable hamburger pasta soup salad|
-    fruit = apple orange banana pear peach lemon grape strawberry melon pumpkin apricot avocado|
-    vegetable = carrot broccoli potato tomato onion pepper lettuce pumpkin|
-    plant = flower tree bush grass leaf leaves rose tulip palm pine cactus|
-    clothes clothing suit = shirt jacket coat sweater dress pants hat shoe sock|
-    building = church tower castle house skyscraper school monastery tavern igloo|
-    tool = hammer saw wrench screwdriver axe rake trowel|planet star = moon sun earth
-"""
-
-NAMED: tuple[tuple[frozenset[str], frozenset[str]], ...] = tuple(
-    (_words(general), _words(special))
-    for general, _, special in (line.partition("=") for line in _KINDS.split("|"))
-)
-"""General nouns, and the nouns of things that are called so too."""

@@ -15,6 +15,7 @@ from patchclip.data.grammar import lexicon
 from patchclip.data.grammar.relations import INFLECTED, NOUNS_IN_ING, OPPOSITES
 
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_ADJECTIVE = re.compile(r"..(?:al|ous|ful|less|ive|ic|ish|able|ible|ular)$")
 _MOST_HEAD = 3
 _RELATIONS = {
     word: sorted((name.split() for name in OPPOSITES if name.split()[0] == word), key=len, reverse=True)
@@ -199,6 +200,8 @@ def _goes_on(caption: Caption, start: int, i: int) -> bool:
     following = words[i + 1].lower if i + 1 < len(words) and caption.joined(i) else ""
     if word == "and" and i > start and kinds(words[i - 1].lower) == ("colour",) == kinds(following):
         return True
+    if (word, following) == ("close", "up") or (word == "up" and i > start and words[i - 1].lower == "close"):
+        return True
     if word in lexicon.FUNCTION or word in lexicon.DETERMINERS or word.endswith("ly"):
         return False
     if kinds(word) or word in lexicon.ADJECTIVES:
@@ -280,7 +283,10 @@ def _form(
 
 def _doubtful(body: tuple[Word, ...], head: tuple[Word, ...], before: str, after: str) -> bool:
     noun = head[-1].lower
-    odd = any(not word.text.replace("-", "").isalpha() or len(word.text) < 2 for word in head)
+    adjective = _ADJECTIVE.search(noun) and noun not in lexicon.NOUNS_LIKE_ADJECTIVES
+    odd = bool(adjective) or any(
+        not word.text.replace("-", "").isalpha() or len(word.text) < 2 for word in head
+    )
     bare = _modifies(noun) and noun not in lexicon.NOUNS_TOO
     open_end = after in INFLECTED and INFLECTED[after][1] == 0 and not plural(noun)
     return odd or bare or open_end or len(head) > _MOST_HEAD or (before in ("of", "as") and len(body) > 4)

@@ -34,11 +34,13 @@ class CompositionalitySuite:
 
     Metrics: `text_acc` (every image finds its caption), `image_acc` (every caption finds its image; absent
     for one image, where it is always 1) and `acc` (both). For Winoground these are its text, image and group
-    score; for one image `acc` = `text_acc`.
+    score; for one image `acc` = `text_acc`. `macro_text_acc`, only for questions with groups: mean of
+    `text_acc` over ARO's relations or pairs of attributes, the figure of its paper.
     Source: Thrush et al., "Winoground", CVPR 2022, arXiv:2204.03162; Hsieh et al., "SugarCrepe", NeurIPS
-        2023, arXiv:2306.14610; names of the metrics: CLIP_benchmark 1.6, `image_caption_selection`.
+        2023, arXiv:2306.14610; Yuksekgonul et al., ARO, ICLR 2023, arXiv:2210.01936; names of the metrics:
+        CLIP_benchmark 1.6, `image_caption_selection`.
     Differs: ties are wrong. clip_benchmark takes the first of equal cosines, which is the right caption in
-        its SugarCrepe: a collapsed model gets 1.0 there.
+        its SugarCrepe: a collapsed model gets 1.0 there. ARO's COCO-Order and Flickr30k-Order are absent.
 
     Args:
         generated: whether captioned sets that bring no such questions get some by rule (data/negatives.py).
@@ -146,6 +148,9 @@ def _result(
     metrics = {name: _mean(right) for name, right in found.items() if name in chance or name == "acc"}
     loose = {name: _mean(right) for name, right in theirs.items()}
     group = torch.tensor([choice.images[0] for choice in choices])
+    samples = {name: Samples(found[name].float(), group) for name in metrics}
+    if (macro := _choices.macro(choices, found["text_acc"])) is not None:
+        metrics["macro_text_acc"], chance["macro_text_acc"] = macro, chance["text_acc"]
     used = {image for choice in selection.choices for image in choice.images}
     return Result(
         dataset=selection.name,
@@ -157,7 +162,7 @@ def _result(
         bad=tuple(each for each in encoded.bad if int(each.key.rpartition("/")[2]) in used),
         clip_benchmark={name: value for name, value in loose.items() if value != metrics.get(name)},
         protocol=_protocol(images, captions) + note,
-        samples={name: Samples(found[name].float(), group) for name in metrics},
+        samples=samples,
         details={
             "questions": len(choices),
             "left_out": len(selection) - len(choices),
@@ -190,4 +195,6 @@ def _protocol(images: int, captions: int) -> str:
 def _blind_details(choices: Sequence[Choice]) -> dict[str, Any]:
     levels = _blind.blind_levels(choices)
     best = levels.get("best")
-    return {"blind": levels, "solved_blind": isinstance(best, float) and _blind.is_solved(best, len(choices))}
+    captions = len(choices[0].captions)
+    solved = isinstance(best, float) and _blind.is_solved(best, len(choices), captions)
+    return {"blind": levels, "solved_blind": solved}
