@@ -142,6 +142,56 @@ def test_categories_of_one_set_share_their_draws_of_images(tmp_path: Path) -> No
     assert mean.groups == 300
 
 
+def fingerprinted(folder: Path, pets: tuple[str, str], cars: tuple[str, str] = ("", "")) -> Path:
+    """Two models on two sets, with the fingerprints of their images."""
+    for dataset, prints in (("pets", pets), ("cars", cars)):
+        for model, share, mark in zip("ab", (0.3, 0.8), prints, strict=True):
+            extras = {"fingerprint": mark} if mark else {}
+            classified(model, outcome(share), dataset).save(folder, **extras)
+    return folder
+
+
+def test_sets_of_other_images_are_neither_paired_nor_averaged(tmp_path: Path) -> None:
+    found = compare([fingerprinted(tmp_path, ("1234", "abcd"))], draws=50)
+    rows = [row for row in found.rows if row.dataset == "pets"]
+    assert {row.metric for row in rows} == {"acc1", "ece"}
+    for row in rows:
+        apart = row.differences[1]
+        assert apart is not None
+        assert (apart.other_images, apart.low, apart.high, apart.groups) == (True, None, None, 0)
+    assert sum(line.endswith("  other images") for line in found.lines()) == 2
+    cars = next(row for row in found.rows if (row.dataset, row.metric) == ("cars", "acc1"))
+    (mean,) = found.averages
+    assert mean.sets == 1
+    assert mean.values == cars.values
+    assert cars.differences[1] is not None
+    assert cars.differences[1].significant
+
+
+@pytest.mark.parametrize("prints", [("12", "12"), ("12", ""), ("", "12"), ("", "")])
+def test_sets_of_the_same_or_unknown_images_are_paired(tmp_path: Path, prints: tuple[str, str]) -> None:
+    found = compare([fingerprinted(tmp_path, prints)], draws=50)
+    assert found.averages[0].sets == 2
+    for row in found.rows:
+        apart = row.differences[1]
+        assert apart is not None
+        assert not apart.other_images
+        assert (apart.low is not None) == (row.metric == "acc1")
+
+
+def test_a_set_and_its_copy_of_clip_benchmark_stay_apart_where_a_model_has_both(tmp_path: Path) -> None:
+    for dataset, share in (("pets", 0.2), ("wds/pets", 0.7), ("wds/cars", 0.5)):
+        classified("a", outcome(share), dataset).save(tmp_path / "both")
+    classified("b", outcome(0.7), "wds/pets").save(tmp_path / "one")
+    classified("b", outcome(0.5), "cars").save(tmp_path / "one")
+    names = [each["set_name"] for _, each in read_folder(tmp_path / "both")]
+    assert names == ["pets", "cars", "wds/pets"]
+    found = compare([tmp_path / "both", tmp_path / "one"], draws=50)
+    rows = {row.dataset: row for row in found.rows if row.metric == "acc1"}
+    assert set(rows) == {"wds/pets", "cars"}
+    assert rows["wds/pets"].values[0] == rows["wds/pets"].values[1]
+
+
 def test_metrics_without_samples_have_a_difference_alone(tmp_path: Path) -> None:
     classified("a", outcome(0.5)).save(tmp_path)
     other = classified("b", outcome(0.6))
@@ -224,12 +274,16 @@ def test_files_of_clip_benchmark_are_read_and_others_left_out(
     (tmp_path / "theirs.json").write_text(json.dumps(theirs))
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "cut.json").write_text('{"metr')
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    (tmp_path / "huge.json").write_text(f'{{"dataset": "x", "task": "t", "metrics": {{"m": 1{"0" * 400}}}}}')
     classified("a", outcome(0.5)).save(tmp_path)
     found = [result for _, result in read_folder(tmp_path)]
-    assert [result["metrics"].get("acc5") for result in found] == [None, None]
-    assert {result["model"] for result in found} == {"a", "ViT-B-32"}
+    assert [result["metrics"].get("acc5") for result in found] == [None, None, None]
+    assert {result["model"]: len(result["metrics"]) for result in found} == {"a": 2, "ViT-B-32": 1, "": 0}
     assert "list.json" in caplog.text
     assert "cut.json" in caplog.text
+    assert "deep.json" in caplog.text
+    (tmp_path / "huge.json").unlink()
     assert compare([tmp_path], draws=5).rows[0].dataset == "pets"
 
 

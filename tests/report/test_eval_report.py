@@ -11,8 +11,7 @@ from patchclip.evaluation.compare import compare
 from patchclip.report.compare import write_comparison
 from patchclip.report.eval_report import read_results, write_csv, write_eval_report
 from patchclip.report.evaluation.data import Collection
-from patchclip.report.evaluation.robustness import relative_mce
-from patchclip.report.evaluation.tables import by_set, marks
+from patchclip.report.evaluation.tables import by_set
 
 from ._results import MODELS, write_results
 from .test_run_report import Page
@@ -88,28 +87,17 @@ def test_the_headline_is_over_the_sets_that_all_have(made: Path) -> None:
     assert axis.chance == pytest.approx(1 / 16)
 
 
-@pytest.mark.parametrize(
-    ("values", "metric", "expected"),
-    [
-        ([0.1, 0.3, 0.2], "acc1", ["", "best", "second"]),
-        ([0.1, 0.3, 0.2], "ece", ["best", "", "second"]),
-        ([0.1, 0.3], "acc1", ["", "best"]),
-        ([0.3, 0.30001, 0.2], "acc1", ["best", "best", "second"]),
-        ([0.3, 0.3], "acc1", ["", ""]),
-        ([None, 0.3, 0.2], "acc1", ["", "best", ""]),
-        ([0.5], "acc1", [""]),
-        ([12.0, 3.0, 4.0], "image_retrieval_mean_rank", ["", "best", "second"]),
-    ],
-)
-def test_marks(values: list[float | None], metric: str, expected: list[str]) -> None:
-    assert marks(values, metric) == expected
-
-
-def test_relative_mce_is_a_mean_of_ratios_of_errors() -> None:
-    grid, baseline = {"fog": [0.8, 0.6], "snow": [0.5, 0.5]}, {"fog": [0.4, 0.4], "snow": [0.0, 0.0]}
-    assert relative_mce(grid, baseline) == pytest.approx((0.6 / 1.2 + 1.0 / 2.0) / 2)
-    assert relative_mce(baseline, baseline) == pytest.approx(1.0)
-    assert relative_mce(grid, {"fog": [1.0, 1.0]}) is None
+def test_a_set_and_its_copy_of_clip_benchmark_are_both_shown(tmp_path: Path) -> None:
+    for dataset, share in (("wds/s1", 0.25), ("s1", 0.5), ("wds/s2", 0.75)):
+        found = {"dataset": dataset, "model": "m", "task": "zeroshot_classification", "images": 10}
+        (tmp_path / f"{dataset[-2:]}{share}.json").write_text(
+            json.dumps(found | {"metrics": {"acc1": share}})
+        )
+    table = by_set(Collection.read(tmp_path), "zeroshot_classification", "acc1")
+    assert table is not None
+    assert [heading.text for heading in table.headings] == ["s1", "s2", "wds/s1", "average"]
+    assert [cell.text for cell in table.groups[0].rows[0].cells] == ["50.0", "75.0", "25.0", "50.0"]
+    assert "3 data sets, 30 images" in page_of(write_eval_report(tmp_path)).text.replace("\n", " ")
 
 
 def test_files_of_clip_benchmark_alone_make_a_page(tmp_path: Path) -> None:
@@ -134,9 +122,11 @@ def test_other_files_are_left_out_with_a_warning(folder: Path, caplog: pytest.Lo
     count = len(read_results(folder))
     (folder / "broken.json").write_text("{")
     (folder / "foreign.json").write_text('{"metrics": 3}')
+    (folder / "deep.json").write_text('{"metrics": ' + "[" * 100_000)
     assert len(read_results(folder)) == count
     assert "broken.json" in caplog.text
     assert "foreign.json" in caplog.text
+    assert "deep.json" in caplog.text
 
 
 def test_damaged_details_do_not_stop_the_page(folder: Path) -> None:
@@ -205,7 +195,17 @@ def test_the_page_of_a_comparison(made: Path, tmp_path: Path) -> None:
     for left, width in re.findall(r'class="strip"><i style="left:([\d.-]+)%;width:([\d.-]+)%', text):
         assert float(left) >= -0.02
         assert float(left) + float(width) <= 100.02
+    assert "other images" not in page.text.lower()
     with pytest.raises(ConfigError, match=r"\.html"):
         write_comparison(found, tmp_path / "compare.txt")
     with pytest.raises(DataError, match="no folder"):
         write_comparison(found, tmp_path / "nowhere" / "compare.html")
+
+
+def test_the_page_of_a_comparison_names_sets_of_other_images(folder: Path, tmp_path: Path) -> None:
+    for path in folder.glob("zs_emoji_*.json"):
+        result = json.loads(path.read_text())
+        path.write_text(json.dumps(result | {"fingerprint": result["model"]}))
+    page = page_of(write_comparison(compare([folder], draws=50), tmp_path / "compare.html"))
+    assert "not compared and in no mean" in page.text
+    assert page.text.count("other images") > 5

@@ -8,6 +8,7 @@ from patchclip.errors import DataError
 from patchclip.evaluation._saved import (
     Saved,
     model_key,
+    name_sets,
     read_folder,
     set_name,
     short_names,
@@ -28,20 +29,28 @@ class Column:
     results: dict[Key, tuple[Path, Saved]]
 
 
-def read_columns(run: Path) -> list[Column]:
-    """The models of a run, by name.
+def read_columns(runs: Sequence[Path]) -> list[Column]:
+    """The models of every run, by name; data sets have the same names in all runs.
 
     Raises:
         DataError: no folder, or one without results.
     """
-    folder = run / "eval" if (run / "eval").is_dir() else run
-    found = read_folder(folder)
-    if not found:
-        raise DataError(f"{str(folder)!r} holds no results: write some with patchclip eval --output {folder}")
-    models: dict[str, dict[Key, tuple[Path, Saved]]] = {}
-    for path, result in found:
-        models.setdefault(model_key(result), {})[result["task"], set_name(result)] = (path, result)
-    return [Column(run, key, results) for key, results in sorted(models.items())]
+    read = []
+    for run in runs:
+        folder = run / "eval" if (run / "eval").is_dir() else run
+        read.append(read_folder(folder))
+        if not read[-1]:
+            raise DataError(
+                f"{str(folder)!r} holds no results: write some with patchclip eval --output {folder}"
+            )
+    name_sets(*([result for _, result in found] for found in read))
+    columns = []
+    for run, found in zip(runs, read, strict=True):
+        models: dict[str, dict[Key, tuple[Path, Saved]]] = {}
+        for path, result in found:
+            models.setdefault(model_key(result), {})[result["task"], set_name(result)] = (path, result)
+        columns += [Column(run, key, results) for key, results in sorted(models.items())]
+    return columns
 
 
 def names_of(columns: Sequence[Column]) -> list[str]:

@@ -4,7 +4,8 @@ import json
 import logging
 import math
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,11 @@ from patchclip.evaluation.result import Samples
 logger = logging.getLogger(__name__)
 
 MISSING_FILE = "missing.json"
-TEXTS = ("dataset", "model", "pretrained", "task", "language", "suite", "protocol", "data_root")
+WDS = "wds/"
+"""What clip_benchmark puts before the names of WebDataset folders."""
+
+TEXTS = ("dataset", "model", "pretrained", "task", "language")
+ORIGINS = ("suite", "protocol", "data_root", "fingerprint")
 TABLES = ("chance", "clip_benchmark", "details")
 NOTES = frozenset(("fewshot_k", "seed", "normalized", "epochs", "C", "weight_decay"))
 """Numbers among the metrics that say how it was measured, not how well the model did."""
@@ -75,6 +80,7 @@ def read_folder(folder: Path) -> list[tuple[Path, Saved]]:
     for path in sorted(folder.glob("*.json")):
         if path.name != MISSING_FILE and (result := _read(path)) is not None:
             found.append((path, result))
+    name_sets([result for _, result in found])
     return sorted(found, key=lambda each: (task_order(each[1]["task"]), each[1]["dataset"], each[0].name))
 
 
@@ -85,7 +91,7 @@ def read_missing(folder: Path) -> list[dict[str, str]]:
         return []
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError, OSError) as error:
         logger.warning("%s is left out, it is not JSON: %s", path, error)
         return []
     rows = rows if isinstance(rows, list) else []
@@ -135,9 +141,27 @@ def headline_of(result: Saved) -> tuple[str, ...]:
 
 
 def set_name(result: Saved) -> str:
-    """The data set as both ours and clip_benchmark's files name it, with its language unless English."""
-    language = result["language"]
-    return result["dataset"].removeprefix("wds/") + (f" ({language})" if language not in ("", "en") else "")
+    """The data set as the pages name it: see `name_sets`."""
+    return str(result["set_name"])
+
+
+def name_sets(*folders: Sequence[Saved]) -> None:
+    """Names the data sets of all folders alike, as "set_name" of every result.
+
+    clip_benchmark's "wds/pets" and our "pets" are one name, unless a model of a folder has results of both.
+    A language other than English is part of the name.
+    """
+    apart = set()
+    for results in folders:
+        datasets = {(model_key(each), each["task"], _in_language(each)) for each in results}
+        apart |= {
+            (task, name)
+            for model, task, name in datasets
+            if name.startswith(WDS) and (model, task, name.removeprefix(WDS)) in datasets
+        }
+    for result in (each for results in folders for each in results):
+        name = _in_language(result)
+        result["set_name"] = name if (result["task"], name) in apart else name.removeprefix(WDS)
 
 
 def task_words(task: str) -> str:
@@ -182,14 +206,14 @@ def _read(path: Path) -> Saved | None:
     """A result with every key that the pages use; None where the file is something else."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        logger.warning("%s is left out, it is not JSON: %s", path, error)
+    except (ValueError, RecursionError, OSError) as error:
+        logger.warning("%s is left out, it is not JSON that can be read: %s", path, error)
         return None
     if not isinstance(found, dict) or not isinstance(found.get("metrics"), dict) or "dataset" not in found:
         logger.warning("%s is left out: it is no result, which has the keys dataset and metrics", path)
         return None
     result: Saved = dict(found)
-    result |= {key: "" if found.get(key) is None else str(found[key]) for key in TEXTS}
+    result |= {key: "" if found.get(key) is None else str(found[key]) for key in (*TEXTS, *ORIGINS)}
     result["task"] = result["task"] or "unknown"
     result |= {key: found[key] if isinstance(found.get(key), dict) else {} for key in TABLES}
     result |= {key: _numbers(result[key]) for key in ("chance", "clip_benchmark")}
@@ -197,6 +221,11 @@ def _read(path: Path) -> Saved | None:
     for key in ("images", "classes", "captions", "bad", "seconds"):
         result[key] = found[key] if _is_number(found.get(key)) else None
     return result
+
+
+def _in_language(result: Saved) -> str:
+    name, language = str(result["dataset"]), result["language"]
+    return f"{name} ({language})" if language not in ("", "en") else name
 
 
 def _base_and_shots(task: str) -> tuple[str, int]:
@@ -210,4 +239,6 @@ def _numbers(table: dict[str, Any]) -> dict[str, float]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) if isinstance(value, float) else abs(value) <= sys.float_info.max

@@ -34,6 +34,7 @@ class Difference:
         low, high: ends of the 95 % interval, None where the metric is no mean over queries.
         below: share of the draws in which the difference is below 0.
         groups: images that were drawn from; 0 without an interval.
+        other_images: whether the two results are known to be of different images, so that nothing is paired.
     """
 
     value: float
@@ -41,6 +42,7 @@ class Difference:
     high: float | None = None
     below: float | None = None
     groups: int = 0
+    other_images: bool = False
 
     @property
     def significant(self) -> bool:
@@ -77,7 +79,7 @@ class Comparison:
         models: names to show.
         sources: the folder of each.
         rows: every metric that the baseline and another model have.
-        averages: a row a task, over the sets that all models have.
+        averages: a row a task, over the sets that all models have with the same images.
         draws: of the bootstrap.
         seed: of the draws.
     """
@@ -117,6 +119,7 @@ def compare(runs: Sequence[Path], draws: int = 2000, seed: int = 0) -> Compariso
     Formula: see `_bootstrap.differences`; the mean over sets draws the images of every set independently,
     and the categories of one captioned set, which share their images, together.
     The interval speaks of other images of the same sets, not of other trainings of the same model.
+    Results whose files name different fingerprints of their images are not paired and in no mean.
 
     Args:
         runs: folders that eval wrote, or run folders with eval/ inside; each model in one is a column, the
@@ -133,7 +136,7 @@ def compare(runs: Sequence[Path], draws: int = 2000, seed: int = 0) -> Compariso
     """
     if draws < 1:
         raise ConfigError(f"draws={draws} must be at least 1: the interval is read off them")
-    columns = [column for run in runs for column in read_columns(Path(run))]
+    columns = read_columns([Path(run) for run in runs])
     if len(columns) < 2:
         raise ConfigError(f"{len(columns)} model to compare; give at least two, in one folder or in several")
     names = names_of(columns)
@@ -159,7 +162,9 @@ class _Table:
         self.key = key
         self.found = [column.results.get(key) for column in columns]
         self.samples = [read_samples(each[0]) if each else {} for each in self.found]
-        self.pairs = [{}, *(self._pairs(other) for other in self.samples[1:])]
+        known = [each[1]["fingerprint"] if each else "" for each in self.found]
+        self.other_images = [bool(known[0] and mark and mark != known[0]) for mark in known]
+        self.pairs = [self._pairs(i) for i in range(len(columns))]
         self.drawn: list[Draws] = []
         self.images = 0
 
@@ -190,17 +195,17 @@ class _Table:
         ]
 
     def headline(self) -> tuple[str, ...]:
-        """The metrics that stand for the set, if every model has them."""
+        """The metrics that stand for the set, if every model has them, for the same images."""
         first = self.found[0]
-        names = headline_of(first[1]) if first else ()
+        names = headline_of(first[1]) if first and not any(self.other_images) else ()
         return names if all(name in values for name in names for values in self.values) else ()
 
-    def _pairs(self, other: Mapping[str, Any]) -> dict[str, _bootstrap.Pair]:
-        shared = {
-            name: _bootstrap.pair(self.samples[0][name], other[name])
-            for name in other
-            if name in self.samples[0]
-        }
+    def _pairs(self, i: int) -> dict[str, _bootstrap.Pair]:
+        """Every metric of a model and the baseline, image by image."""
+        if i == 0 or self.other_images[i]:
+            return {}
+        first, other = self.samples[0], self.samples[i]
+        shared = {name: _bootstrap.pair(first[name], other[name]) for name in other if name in first}
         return {name: found for name, found in shared.items() if found is not None}
 
     def _difference(self, i: int, metric: str) -> Difference | None:
@@ -208,7 +213,7 @@ class _Table:
             return None
         value, paired = self.values[i][metric] - self.values[0][metric], self.pairs[i].get(metric)
         if paired is None:
-            return Difference(value)
+            return Difference(value, other_images=self.other_images[i])
         value = value if paired.whole else paired.difference
         return difference(value, self.drawn[i][metric], len(paired.groups))
 
@@ -269,7 +274,9 @@ def _cells(row: ComparedRow, i: int) -> list[str]:
         words = f"{task_words(row.task)}, mean of {row.sets} set{'s' if row.sets > 1 else ''}"
     values = ["-" if v is None else f"{v * factor:.{digits}f}{unit}" for v in (row.values[0], row.values[i])]
     apart, text = row.differences[i], ""
-    if apart is not None:
+    if apart is not None and apart.other_images:
+        text = "other images"
+    elif apart is not None:
         text = f"{apart.value * factor:+.{digits}f}"
         if apart.low is not None and apart.high is not None:
             text += f" [{apart.low * factor:+.{digits}f}, {apart.high * factor:+.{digits}f}]"

@@ -9,6 +9,7 @@ from patchclip.evaluation._saved import LOWER_IS_BETTER, is_share, task_words
 from patchclip.evaluation.compare import ComparedRow, Comparison, Difference
 from patchclip.report.eval_report import environment, write_page
 from patchclip.report.evaluation.page import METRIC_WORDS
+from patchclip.report.evaluation.tables import UNMARKED
 from patchclip.report.run_report import versions
 
 
@@ -18,10 +19,10 @@ class Strip:
 
     Attributes:
         value: the model's own metric.
-        apart: difference with its sign.
+        apart: difference with its sign; "other images" where the two results are of different images.
         interval: its ends, "" where there are none.
         left, width, at: of the interval and the difference on the strip; None without an interval.
-        verdict: "better", "worse", or "" where the interval holds 0.
+        verdict: "better", "worse", "apart" where neither can be said, or "" where the interval holds 0.
     """
 
     value: str
@@ -108,13 +109,16 @@ def lines(rows: Sequence[ComparedRow], words: bool = False) -> list[Line]:
 def _strip(value: float | None, each: Difference | None, row: ComparedRow, reach: float) -> Strip:
     if each is None:
         return Strip(_value(value, row))
+    if each.other_images:
+        return Strip(_value(value, row), "other images")
     apart = _signed(each.value, row)
     if each.low is None or each.high is None:
         return Strip(_value(value, row), apart)
     reach = reach or 1.0
     left, right, at = (round(50 + 50 * end / reach, 2) for end in (each.low, each.high, each.value))
     better = (each.value > 0) != bool(LOWER_IS_BETTER.search(row.metric))
-    verdict = ("better" if better else "worse") if each.significant else ""
+    verdict = "apart" if UNMARKED.search(row.metric) else "better" if better else "worse"
+    verdict = verdict if each.significant else ""
     interval = f"{_signed(each.low, row)} to {_signed(each.high, row)}"
     return Strip(_value(value, row), apart, interval, left, round(right - left, 2), at, verdict)
 

@@ -1,4 +1,4 @@
-"""Drawings of the evaluation page as inline SVG; colours come from the page, names stand beside the lines."""
+"""Drawings of the evaluation page as inline SVG; colours come from the page."""
 
 import math
 from collections.abc import Sequence
@@ -13,15 +13,30 @@ LEFT, RIGHT, TOP, BOTTOM = 50, 16, 14, 42
 LETTER = 7.4
 """Mean width of a letter of the charts in their units."""
 
+LARGEST, SMALLEST = 1.6, 0.35
+"""Of markers whose area says how much lies behind them, as multiples of an ordinary one's size."""
+
+FEW = 5
+"""Below this count a marker is faint."""
+
 
 @dataclass(frozen=True)
 class Series:
-    """Values of one model: `tone` is its colour, 1 to 6; `spread` a standard deviation for each point."""
+    """Values of one model.
+
+    Attributes:
+        name: of the model.
+        points: in order of x.
+        tone: its colour, 1 to 6.
+        spread: a standard deviation for each point, or none.
+        counts: what lies behind each point, or none: the area of its marker.
+    """
 
     name: str
     points: tuple[Point, ...]
     tone: int
     spread: tuple[float, ...] = ()
+    counts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,39 +62,43 @@ def plot(
     y: Scale,
     series: Sequence[Series],
     *,
-    lines: bool = True,
+    names: str = "ends",
     guide: Sequence[Point] = (),
 ) -> Markup:
-    """Points over two axes, joined or not, each series with its name at its last point.
+    """Points over two axes, those of a series joined unless names stand beside them.
 
     Args:
         title: read aloud.
         x, y: the axes.
         series: those to draw, points in order of x.
-        lines: whether points are joined.
+        names: where they stand: at the "ends" of the lines, "beside" the points, or "apart" (a legend).
         guide: a dashed line through these points.
     """
     fits = [s for s in series if s.points]
-    room = max((len(s.name) for s in fits), default=0) * LETTER + 12 if lines else 0
+    room = max((len(s.name) for s in fits), default=0) * LETTER + 12 if names == "ends" else 0
     frame = _Frame(x, y, WIDTH - RIGHT - min(room, 170))
     parts = [_open(title, WIDTH, HEIGHT), frame.grid()]
     if guide:
         parts.append(Markup('<path class="dashed" d="{}"/>').format(frame.path(guide)))
-    parts += [_series(frame, s, lines) for s in fits]
+    most = max((count for s in fits for count in s.counts), default=1)
+    parts += [_series(frame, s, names != "beside", most) for s in fits]
     ends = [(s, frame.at(s.points[-1])) for s in fits]
-    parts += _apart(ends) if lines else [_beside(s, place, frame.right) for s, place in ends]
+    if names == "ends":
+        parts += _apart(ends)
+    elif names == "beside":
+        parts += [_beside(s, place, frame.right, [other for _, other in ends]) for s, place in ends]
     return Markup("").join([*parts, Markup("</svg>")])
 
 
-def radar(title: str, axes: Sequence[str], series: Sequence[Series]) -> Markup:
+def radar(title: str, axes: Sequence[tuple[str, str]], series: Sequence[Series]) -> Markup:
     """Models over three or more tasks; the rim of each spoke is the best value of its task.
 
     Args:
         title: read aloud.
-        axes: a word for each spoke.
+        axes: a word and a number for each spoke, one above the other.
         series: points are (spoke, share of the best value in [0, 1]).
     """
-    middle, centre, radius = 250.0, 196.0, 142.0
+    middle, centre, radius = 290.0, 200.0, 142.0
 
     def at(i: float, share: float) -> tuple[float, float]:
         angle = 2 * math.pi * i / len(axes) - math.pi / 2
@@ -88,17 +107,22 @@ def radar(title: str, axes: Sequence[str], series: Sequence[Series]) -> Markup:
             round(centre + radius * share * math.sin(angle), 1),
         )
 
-    parts = [_open(title, 500, 390, "chart radar")]
+    parts = [_open(title, 580, 400, "chart radar")]
     for share in (0.25, 0.5, 0.75, 1.0):
         rim = _joined([at(i, share) for i in range(len(axes))])
         parts.append(Markup('<path class="rim" d="{}Z"/>').format(rim))
-    for i, words in enumerate(axes):
+    for i, (words, number) in enumerate(axes):
         x, y = at(i, 1.0)
-        label_x, label_y = at(i, 1.12)
+        label_x, label_y = at(i, 1.15)
         side = "middle" if abs(label_x - middle) < 30 else "start" if label_x > middle else "end"
         spoke = Markup('<line class="grid" x1="{}" y1="{}" x2="{}" y2="{}"/>')
-        label = Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>')
-        parts += [spoke.format(middle, centre, x, y), label.format(label_x, label_y + 4, side, words)]
+        lines = '<tspan x="{x}">{}</tspan><tspan x="{x}" dy="1.1em">{}</tspan>'
+        label = Markup('<text y="{}" text-anchor="{}">' + lines + "</text>")
+        first = round(label_y - 4 + 5 * (label_y - centre) / radius, 1)
+        parts += [
+            spoke.format(middle, centre, x, y),
+            label.format(first, side, words, number, x=label_x),
+        ]
     for s in series:
         corners = [at(i, share) for i, share in s.points]
         drawing = '<path class="tone-{} dash-{}" d="{}Z"/>'
@@ -158,7 +182,8 @@ def _joined(points: Sequence[Point]) -> str:
     return "M" + "L".join(f"{x:g} {y:g}" for x, y in points)
 
 
-def _series(frame: _Frame, s: Series, lines: bool) -> Markup:
+def _series(frame: _Frame, s: Series, lines: bool, most: int) -> Markup:
+    """A band, a line and markers; where points have counts, `most` is that of the largest marker."""
     parts = []
     if s.spread:
         upper = [(x, y + d) for (x, y), d in zip(s.points, s.spread, strict=True)]
@@ -168,25 +193,28 @@ def _series(frame: _Frame, s: Series, lines: bool) -> Markup:
     if lines and len(s.points) > 1:
         line = Markup('<path class="tone-{} dash-{}" d="{}"/>')
         parts.append(line.format(s.tone, s.tone, frame.path(s.points)))
-    parts += [_marker(s.tone, frame.at(point)) for point in s.points]
+    if not s.counts:
+        parts += [_marker(s.tone, frame.at(point)) for point in s.points]
+    for point, count in zip(s.points, s.counts, strict=False):
+        size = max(SMALLEST, LARGEST * math.sqrt(count / most))
+        parts.append(_marker(s.tone, frame.at(point), size, count < FEW))
     return Markup("").join(parts)
 
 
-def _marker(tone: int, place: Point) -> Markup:
+def _marker(tone: int, place: Point, size: float = 1.0, faint: bool = False) -> Markup:
     """A dot whose shape goes with its colour, so that neither is needed alone."""
-    x, y = place
     shapes = ("circle", "square", "triangle", "diamond", "cross", "flat")
     paths = {
-        "square": f"M{x - 4:g} {y - 4:g}h8v8h-8Z",
-        "triangle": f"M{x:g} {y - 5:g}l5 9h-10Z",
-        "diamond": f"M{x:g} {y - 5.5:g}l5.5 5.5l-5.5 5.5l-5.5 -5.5Z",
-        "cross": f"M{x - 4:g} {y - 4:g}l8 8M{x + 4:g} {y - 4:g}l-8 8",
-        "flat": f"M{x - 6:g} {y - 2.5:g}h12v5h-12Z",
+        "circle": "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0Z",
+        "square": "M-4 -4h8v8h-8Z",
+        "triangle": "M0 -5l5 9h-10Z",
+        "diamond": "M0 -5.5l5.5 5.5l-5.5 5.5l-5.5 -5.5Z",
+        "cross": "M-4 -4l8 8M4 -4l-8 8",
+        "flat": "M-6 -2.5h12v5h-12Z",
     }
-    shape = shapes[(tone - 1) % len(shapes)]
-    if shape == "circle":
-        return Markup('<circle class="tone-{} dot" cx="{}" cy="{}" r="4"/>').format(tone, x, y)
-    return Markup('<path class="tone-{} dot" d="{}"/>').format(tone, paths[shape])
+    drawing = '<path class="tone-{} dot{}" transform="translate({:g} {:g}) scale({:.3g})" d="{}"/>'
+    shape = paths[shapes[(tone - 1) % len(shapes)]]
+    return Markup(drawing).format(tone, " faint" if faint else "", *place, size, shape)
 
 
 def _apart(ends: Sequence[tuple[Series, Point]]) -> list[Markup]:
@@ -206,9 +234,10 @@ def _apart(ends: Sequence[tuple[Series, Point]]) -> list[Markup]:
     ]
 
 
-def _beside(s: Series, place: Point, right: float) -> Markup:
-    """A name right of its point, or left of it near the edge."""
+def _beside(s: Series, place: Point, right: float, points: Sequence[Point]) -> Markup:
+    """A name right of its point, or left of it near the edge and where another point lies in its way."""
     x, y = place
-    fits = x + 9 + len(s.name) * LETTER < right
+    end = x + 9 + len(s.name) * LETTER
+    fits = end < right and not any(x < other < end + 6 and abs(y - up) < 12 for other, up in points)
     text = Markup('<text class="name-{}" x="{}" y="{}" text-anchor="{}">{}</text>')
     return text.format(s.tone, x + 9 if fits else x - 9, y + 4, "start" if fits else "end", s.name)

@@ -91,9 +91,10 @@ class Collection:
         """A model's result, None where there is none."""
         return self._cells.get((model.key, task, dataset))
 
-    def any_of(self, task: str, dataset: str) -> Saved:
-        """Some model's result on a set."""
-        return next(each for each in self.of(task) if set_name(each) == dataset)
+    def any_of(self, tasks: str | Sequence[str], dataset: str) -> Saved:
+        """Some model's result on a set, of one of the tasks."""
+        tasks = [tasks] if isinstance(tasks, str) else tasks
+        return next(each for task in tasks for each in self.of(task) if set_name(each) == dataset)
 
     def models_of(self, task: str) -> list[Model]:
         """The models that have results of a task."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from patchclip.evaluation._saved import Saved, is_share, scores, task_order, task_words
+from patchclip.evaluation._saved import WDS, Saved, is_share, scores, set_name, task_order, task_words
 from patchclip.report.evaluation import pictures, robustness, sections, tables
 from patchclip.report.evaluation.charts import Series, radar
 from patchclip.report.evaluation.data import MOST_COLOURED, Axis, Collection, Model
@@ -34,6 +34,7 @@ SPOKES = {
     "zeroshot_retrieval": "retrieval",
     "linear_probe": "linear probe",
     "distribution_shift": "shift",
+    "typographic": "typographic",
     "image_caption_selection": "composition",
 }
 ROBUST = ("typographic", "paraphrase")
@@ -137,7 +138,8 @@ def _radar(collection: Collection) -> Markup:
         for i, model in enumerate(collection.models)
     ]
     names = [
-        f"{SPOKES.get(axis.task, axis.task)} {top * 100:.0f}" for axis, top in zip(axes, tops, strict=True)
+        (SPOKES.get(axis.task, task_words(axis.task)), f"{top * 100:.0f}")
+        for axis, top in zip(axes, tops, strict=True)
     ]
     return radar("tasks relative to the best model", names, series)
 
@@ -180,7 +182,8 @@ def _sets(results: Iterable[Saved]) -> dict[str, int]:
     most: dict[str, int] = {}
     for result in results:
         base = result["dataset"].rpartition("/")[0] if result["task"] == sections.SELECTION else ""
-        name = (base or result["dataset"]).removeprefix("wds/")
+        name = base or result["dataset"]
+        name = name if set_name(result).startswith(WDS) else name.removeprefix(WDS)
         most[name] = max(most.get(name, 0), int(result["images"] or 0))
     return most
 

@@ -12,7 +12,17 @@ from patchclip.evaluation._saved import Saved
 from patchclip.evaluation.shift import effective_robustness, logit_fit
 from patchclip.report.evaluation.charts import Scale, Series, plot
 from patchclip.report.evaluation.data import Collection, Model
-from patchclip.report.evaluation.tables import Cell, Group, Heading, Row, Table, marks, shown
+from patchclip.report.evaluation.tables import (
+    Cell,
+    Group,
+    Heading,
+    Row,
+    Table,
+    chance_of,
+    chance_row,
+    marks,
+    shown,
+)
 
 SHIFT, CORRUPTION = "distribution_shift", "corruption"
 LOGIT_TICKS = (0.01, 0.02, 0.05, *(i / 10 for i in range(1, 10)), 0.95, 0.98, 0.99)
@@ -55,10 +65,11 @@ def shift_average(collection: Collection) -> Table | None:
     columns.append([_mean_of(row, "drop") for row in found])
     names = ["acc1"] * (len(columns) - 1) + ["drop"]
     table.groups = [Group("", _rows([each.name for each in models], columns, names))]
-    if len(sets) > 1:
-        chances = [collection.any_of(SHIFT, name)["chance"].get("acc1") for name in sets]
-        cells = (Cell(""), *(Cell(shown(c, "acc1")) for c in chances), Cell(""), Cell(""))
-        table.groups[0] = Group("", (*table.groups[0].rows, Row("chance", cells, "chance")))
+    some = [collection.any_of(SHIFT, name) for name in sets]
+    chances = [chance_of(each, "acc1") for each in some]
+    levels = [_mean([chance_of(each, "acc1_reference") for each in some]), *chances, _mean(chances), None]
+    more = chance_row([(level, "acc1") for level in levels])
+    table.groups = [Group("", (*table.groups[0].rows, *more))]
     table.turned = len(sets) > 6
     return table
 
@@ -81,7 +92,11 @@ def shifts(collection: Collection) -> list[Shift]:
             words.append(Heading("effective robustness", "above the line of the other models"))
             names.append("effective")
         first = collection.any_of(SHIFT, dataset)
-        table = Table("model", words, [Group("", _rows([each.name for each in models], columns, names))])
+        levels = [chance_of(first, name) for name in ("acc1_reference", "acc1")]
+        levels += [None] * (len(words) - len(levels))
+        rows = _rows([each.name for each in models], columns, names)
+        rows += tuple(chance_row([(level, "acc1") for level in levels]))
+        table = Table("model", words, [Group("", rows)])
         reference = str(first["details"].get("reference", ""))
         small = f"{first['details'].get('classes', first['classes'])} shared classes"
         found.append(Shift(dataset, reference, small, table, _logits(dataset, models, pairs)))
@@ -105,7 +120,8 @@ def heats(collection: Collection) -> list[Heat]:
         apart = [
             (model.name, _severity_table(grid, severities)) for model, grid in zip(models, grids, strict=True)
         ]
-        found.append(Heat(dataset, first["protocol"], _kind_table(models, grids), apart))
+        summary = _kind_table(models, grids, chance_of(first, "mean_corruption_accuracy"))
+        found.append(Heat(dataset, first["protocol"], summary, apart))
     return found
 
 
@@ -116,8 +132,10 @@ def relative_mce(grid: dict[str, list[float]], baseline: dict[str, list[float]])
     return fmean(ratios) if ratios else None
 
 
-def _kind_table(models: Sequence[Model], grids: Sequence[dict[str, list[float]]]) -> Table:
-    """Kinds as rows, models as columns: accuracy over the severities; below them the mean and the mCE."""
+def _kind_table(
+    models: Sequence[Model], grids: Sequence[dict[str, list[float]]], chance: float | None
+) -> Table:
+    """Kinds as rows, models as columns: accuracy over the severities; then the mean, chance and the mCE."""
     table = Table("corruption", [Heading(each.name, each.name) for each in models])
     kinds = list(dict.fromkeys(kind for grid in grids for kind in grid))
     rows = []
@@ -126,6 +144,7 @@ def _kind_table(models: Sequence[Model], grids: Sequence[dict[str, list[float]]]
         rows.append(Row(kind.replace("_", " "), _shaded(values)))
     means = [fmean(fmean(row) for row in grid.values()) for grid in grids]
     rows.append(Row("mean", _cells(means, "acc1")))
+    rows += chance_row([(chance, "acc1")] * len(models))
     if len(models) > 1:
         ratios = [relative_mce(grid, grids[0]) for grid in grids]
         cells = tuple(
@@ -205,7 +224,12 @@ def _logits(
         guide = [(x, min(max(fit[0] * x + fit[1], y_scale.low), y_scale.high)) for x in ends]
     series = [Series(model.name, (place,), model.tone or 1) for model, place in inside]
     return plot(
-        f"accuracy on {dataset} by that on its reference", x_scale, y_scale, series, lines=False, guide=guide
+        f"accuracy on {dataset} by that on its reference",
+        x_scale,
+        y_scale,
+        series,
+        names="beside",
+        guide=guide,
     )
 
 
@@ -225,9 +249,12 @@ def _metric(result: Saved | None, name: str) -> float | None:
 
 def _mean_of(results: Sequence[Saved | None], name: str) -> float | None:
     """The mean over all sets, None unless each has the metric."""
-    values = [_metric(each, name) for each in results]
+    return _mean([_metric(each, name) for each in results])
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return fmean(known) if len(known) == len(values) else None
+    return fmean(known) if known and len(known) == len(values) else None
 
 
 def _logit(share: float) -> float:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from patchclip.evaluation._saved import Saved, task_order
 from patchclip.report.evaluation.charts import Scale, Series, percent_scale, plot
 from patchclip.report.evaluation.data import Collection, Model
-from patchclip.report.evaluation.tables import Cell, Group, Heading, Row, Table, marks, shown
+from patchclip.report.evaluation.tables import Cell, Group, Heading, Row, Table, chance_of, marks, shown
 
 CLASSIFICATION, SELECTION, PROBE = "zeroshot_classification", "image_caption_selection", "linear_probe"
 CONFUSED_MODELS = 4
@@ -108,7 +108,8 @@ def few_shot(collection: Collection) -> list[tuple[str, Markup]]:
             if len(points) > 1 and model.tone:
                 series.append(_shots_series(model, points))
         if series:
-            found.append((dataset, _shots_plot(dataset, sorted(shots.values()), series)))
+            chance = chance_of(collection.any_of(list(shots), dataset), "lp_acc1")
+            found.append((dataset, _shots_plot(dataset, sorted(shots.values()), series, chance)))
     return found
 
 
@@ -188,14 +189,16 @@ def _reliability(dataset: str, present: Sequence[tuple[Model, Saved]]) -> Markup
         full = [
             row for row in bins if all(_known(row.get(key)) for key in ("count", "confidence", "accuracy"))
         ]
-        points = tuple((row["confidence"], row["accuracy"]) for row in full if row["count"] >= EMPTY_BIN)
-        if points and model.tone:
-            series.append(Series(model.name, points, model.tone))
+        full = [row for row in full if row["count"] >= EMPTY_BIN]
+        if full and model.tone:
+            points = tuple((row["confidence"], row["accuracy"]) for row in full)
+            counts = tuple(int(row["count"]) for row in full)
+            series.append(Series(model.name, points, model.tone, counts=counts))
     if not series:
         return Markup("")
     marks_ = tuple((i / 5, f"{i * 20}") for i in range(6))
     x, y = Scale("confidence, %", marks_, 0.0, 1.0), Scale("accuracy, %", marks_, 0.0, 1.0)
-    return plot(f"reliability on {dataset}", x, y, series, guide=[(0.0, 0.0), (1.0, 1.0)])
+    return plot(f"reliability on {dataset}", x, y, series, names="apart", guide=[(0.0, 0.0), (1.0, 1.0)])
 
 
 def _confusion(table: Any) -> Table | None:
@@ -234,7 +237,8 @@ def _shots_series(model: Model, points: Sequence[tuple[int, Saved]]) -> Series:
     return Series(model.name, drawn, model.tone, tuple(spread))
 
 
-def _shots_plot(dataset: str, shots: Sequence[int], series: Sequence[Series]) -> Markup:
+def _shots_plot(dataset: str, shots: Sequence[int], series: Sequence[Series], chance: float | None) -> Markup:
+    """Accuracy over the images of each class; chance is dashed."""
     places = {k: math.log2(k) for k in shots}
     x = Scale(
         "training images of each class",
@@ -243,4 +247,6 @@ def _shots_plot(dataset: str, shots: Sequence[int], series: Sequence[Series]) ->
         max(places.values()),
     )
     values = [y + d for s in series for (_, y), e in zip(s.points, s.spread, strict=True) for d in (e, -e)]
-    return plot(f"few-shot probes on {dataset}", x, percent_scale("top-1, %", values), series)
+    guide = [] if chance is None else [(x.low, chance), (x.high, chance)]
+    values += [chance] if chance is not None else []
+    return plot(f"few-shot probes on {dataset}", x, percent_scale("top-1, %", values), series, guide=guide)

@@ -1,5 +1,6 @@
 """Tables of the evaluation pages: values with their marks, chance levels and footnotes."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -10,6 +11,12 @@ from patchclip.report.evaluation.data import Axis, Collection, Model
 MISSING = "–"
 TURNED_FROM = 8
 """Columns from which headings stand upright, so that a table of 17 sets fits a screen."""
+
+UNMARKED = re.compile(r"drop$|^fooled|_std$|agreement$")
+"""Measures of steadiness: a model that guesses is best at them, so that a mark would mislead."""
+
+TIES = "ties count for the model there"
+TIES_BY_METRIC = {"mean_average_precision": "ties, and a class without a right image counts as 0 there"}
 
 Value = float | None
 
@@ -97,8 +104,11 @@ def shown(value: Value, metric: str) -> str:
 def marks(values: Sequence[Value], metric: str) -> list[str]:
     """ "best" for the best values and "second" for the next, as they are shown.
 
-    Where all are equal or only one is known there is no mark; among two there is no second.
+    Where all are equal or only one is known there is no mark; among two there is no second; `UNMARKED`
+    metrics have none.
     """
+    if UNMARKED.search(metric):
+        return [""] * len(values)
     texts = [shown(value, metric) for value in values]
     numbers = [None if value is None else float(text) for value, text in zip(values, texts, strict=True)]
     known = sorted({n for n in numbers if n is not None}, reverse=not LOWER_IS_BETTER.search(metric))
@@ -110,6 +120,20 @@ def marks(values: Sequence[Value], metric: str) -> list[str]:
         "" if number is None else "best" if number == known[0] else "second" if number == second else ""
         for number in numbers
     ]
+
+
+def chance_of(result: Saved, metric: str) -> Value:
+    """What guessing would score, None where it is not known.
+
+    Beside what the result says: the one right entry among g is at rank (g + 1) / 2, in the mean and in the
+    median. Every caption has one right image; an image one right caption only where both are as many.
+    """
+    images, one_each = result["images"], result["images"] == result["captions"]
+    of_images = metric.startswith("image_retrieval_")
+    if images and metric.endswith(("_mean_rank", "_median_rank")) and (of_images or one_each):
+        return float((images + 1) / 2)
+    level = result["chance"].get(metric)
+    return None if level is None else float(level)
 
 
 def by_set(collection: Collection, task: str, metric: str) -> Table | None:
@@ -124,7 +148,7 @@ def by_set(collection: Collection, task: str, metric: str) -> Table | None:
         return None
     table = Table("model", [Heading(name, name) for name in sets], last=len(sets) > 1)
     columns = [[_value(collection.cell(each, task, name), metric) for each in models] for name in sets]
-    chances = [collection.any_of(task, name)["chance"].get(metric) for name in sets]
+    chances = [chance_of(collection.any_of(task, name), metric) for name in sets]
     cells = [_column([collection.cell(each, task, name) for each in models], metric, table) for name in sets]
     if len(sets) > 1:
         table.headings.append(Heading("average", f"mean of {len(sets)} sets"))
@@ -133,9 +157,8 @@ def by_set(collection: Collection, task: str, metric: str) -> Table | None:
         Row(each.name, row)
         for each, row in zip(models, [tuple(row) for row in zip(*cells, strict=True)], strict=True)
     ]
-    if any(chance is not None for chance in chances):
-        means = [*chances, *([_mean(chances)] if len(sets) > 1 else [])]
-        rows.append(Row("chance", tuple(Cell(shown(value, metric)) for value in means), "chance"))
+    means = [*chances, *([_mean(chances)] if len(sets) > 1 else [])]
+    rows += chance_row([(value, metric) for value in means])
     table.groups = [Group("", tuple(rows))]
     table.turned = len(sets) >= TURNED_FROM
     return table
@@ -173,9 +196,7 @@ def by_metric(
         cells = [_column(found, metric, table) for metric, _, _ in used]
         rows = [Row(each.name, row) for each, row in zip(present, zip(*cells, strict=True), strict=True)]
         first = collection.any_of(task, name)
-        if any(metric in first["chance"] for metric, _, _ in used):
-            chances = tuple(Cell(shown(first["chance"].get(metric), metric)) for metric, _, _ in used)
-            rows.append(Row("chance", chances, "chance"))
+        rows += chance_row([(chance_of(first, metric), metric) for metric, _, _ in used])
         table.groups.append(Group(name, tuple(rows), size_words(first)))
     return table
 
@@ -192,8 +213,7 @@ def headline_table(models: Sequence[Model], axes: Sequence[Axis], words: Sequenc
         found = zip(axis.values, marks(axis.values, axis.metric), strict=True)
         cells.append([Cell(shown(value, axis.metric), mark) for value, mark in found])
     rows = [Row(model.name, row) for model, row in zip(models, zip(*cells, strict=True), strict=True)]
-    if any(axis.chance is not None for axis in axes):
-        rows.append(Row("chance", tuple(Cell(shown(axis.chance, axis.metric)) for axis in axes), "chance"))
+    rows += chance_row([(axis.chance, axis.metric) for axis in axes])
     counts = [f"{len(axis.sets)} set{'s' if len(axis.sets) > 1 else ''}" for axis in axes]
     rows.append(Row("mean of", tuple(Cell(text) for text in counts), "chance"))
     table.groups = [Group("", tuple(rows))]
@@ -216,8 +236,17 @@ def by_shots(collection: Collection, tasks: Sequence[str]) -> Table:
             for task in tasks
         ]
         rows = [Row(each.name, row) for each, row in zip(models, zip(*cells, strict=True), strict=True)]
+        level = chance_of(collection.any_of(tasks, name), "lp_acc1")
+        rows += chance_row([(level, "lp_acc1")] * len(tasks))
         table.groups.append(Group(name, tuple(rows)))
     return table
+
+
+def chance_row(values: Sequence[tuple[Value, str]]) -> list[Row]:
+    """The row of chance levels, given with their metrics; none where no level is known."""
+    if all(value is None for value, _ in values):
+        return []
+    return [Row("chance", tuple(Cell(shown(*value)) for value in values), "chance")]
 
 
 def size_words(result: Saved) -> str:
@@ -238,7 +267,7 @@ def _column(found: Sequence[Saved | None], metric: str, table: Table) -> list[Ce
         theirs = each["clip_benchmark"].get(metric) if each else None
         sign = ""
         if theirs is not None:
-            text = f"clip_benchmark gives {theirs:.1%}: ties count for the model there."
+            text = f"clip_benchmark gives {theirs:.1%}: {TIES_BY_METRIC.get(metric, TIES)}."
             sign = table.sign(text.replace("%", "\u202f%"))
         cells.append(Cell(shown(value, metric), mark, sign))
     return cells
@@ -250,11 +279,8 @@ def _mean_cells(rows: Sequence[Sequence[Value]], metric: str, table: Table) -> l
     cells = []
     for row, mark in zip(rows, marks(whole, metric), strict=True):
         known = [value for value in row if value is not None]
-        sign = (
-            ""
-            if len(known) == len(row) or not known
-            else table.sign(f"Over {len(known)} of {len(row)} sets.")
-        )
+        part = 0 < len(known) < len(row)
+        sign = table.sign(f"Over {len(known)} of {len(row)} sets.") if part else ""
         cells.append(Cell(shown(fmean(known) if known else None, metric), mark, sign))
     return cells
 
