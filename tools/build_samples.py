@@ -128,7 +128,7 @@ def made_of(
     """Write the sets made of others; return them, and the training splits for linear probes."""
     drawn = outlined(cache, sets[TWIN], *credit(SOURCE))
     write_shift(out / "test", drawn)
-    splits = {name: write_split(out / "test" / name, train) for name in PROBED if name in sets}
+    splits = {name: write_split(out / "test" / name, train, sets[name]) for name in PROBED if name in sets}
     tested = {s.key: s for samples in sets.values() for s in samples}
     composed = list(scenes(tested, {s.key: s for s in train}))
     return {SHIFT: drawn, "scenes": write_scenes(out / "test" / "scenes", composed)}, splits

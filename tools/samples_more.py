@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -9,6 +10,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from tools.pairset.images import flatten, svg, trim
 from tools.pairset.shards import webp
 from tools.pairset.words import art
@@ -20,6 +23,8 @@ SOURCE, LICENCE = "npm:fluent-emoji-high-contrast", "MIT"
 SIDE = 112
 PROBED = {"zs_clipart": "clip_", "zs_furniture": "model_"}  # set -> start of the keys of its training pairs
 PER_CLASS = 36
+THUMBNAIL = 24
+ALIKE = 4.0  # mean difference of the grey levels (0 to 255) below which pictures are near-duplicates
 
 
 def fetched(cache: Path) -> tuple[dict[str, str], dict[str, str]]:
@@ -80,13 +85,30 @@ def write_shift(out: Path, samples: list[Sample]) -> None:
         shutil.copyfile(twin / name, folder / name)
 
 
-def write_split(folder: Path, pairs: list[Sample]) -> list[Sample]:
-    """Write ``train/`` of a set: of each class at most ``PER_CLASS`` training pairs, and return them."""
+def thumbnail(sample: Sample) -> np.ndarray:
+    """Return a picture as 24 x 24 grey levels."""
+    grey = Image.open(io.BytesIO(sample.image)).convert("RGB").convert("L")
+    return np.asarray(grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR), np.float32)
+
+
+def without_near_duplicates(pairs: list[Sample], tested: list[Sample]) -> list[Sample]:
+    """Drop pictures whose thumbnail is that of a test picture, plain or mirrored."""
+    plain = np.stack([thumbnail(s) for s in tested])
+    both = np.concatenate([plain, plain[:, :, ::-1]])
+    return [s for s in pairs if np.abs(both - thumbnail(s)).mean((1, 2)).min() >= ALIKE]
+
+
+def write_split(folder: Path, pairs: list[Sample], tested: list[Sample]) -> list[Sample]:
+    """Write ``train/`` of a set and return it: of each class at most ``PER_CLASS`` training pairs.
+
+    Near-duplicates of the set's test pictures are left out: views of one model, versions of one drawing.
+    """
     labels = (folder / "classnames.txt").read_text().splitlines()
     start = PROBED[folder.name]
+    usable = without_near_duplicates([s for s in pairs if s.key.startswith(start)], tested)
     chosen = []
     for label in labels:
-        same = [s for s in pairs if s.key.startswith(start) and s.label == label]
+        same = [s for s in usable if s.label == label]
         chosen += sorted(same, key=lambda s: order(s.key))[:PER_CLASS]
     chosen.sort(key=lambda s: s.key)
     write_shard(folder / "train" / "0.tar", chosen, labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -121,11 +122,11 @@ def write_texts(
     (out / "datasets.json").write_text(json.dumps(listed, indent=1) + "\n")
     (out / "SOURCES.csv").write_text(sources_csv(sets, splits))
     kinds = Counter(s.kind for s in sets["train"])
+    told = {"sets": count_table(sets, splits, classes), "sources": source_table(sets)}
+    told["kinds"] = ", ".join(f"{n} {kind}s" for kind, n in kinds.most_common())
+    told["scenes"] = str(len(sets["scenes"]))
     readme = (TEXTS / "README.md").read_text()
-    readme = readme.replace("{sets}", count_table(sets, splits, classes)).replace(
-        "{sources}", source_table(sets)
-    )
-    readme = readme.replace("{kinds}", ", ".join(f"{n} {kind}s" for kind, n in kinds.most_common()))
+    readme = re.sub(r"\{(\w+)\}", lambda found: told[found[1]], readme)
     (out / "README.md").write_text(readme)
     shutil.rmtree(out / "LICENSES", ignore_errors=True)
     shutil.copytree(TEXTS / "LICENSES", out / "LICENSES")

@@ -1,6 +1,7 @@
 import json
 import logging
 from dataclasses import replace
+from functools import partial
 from math import nan
 from statistics import stdev
 
@@ -12,13 +13,12 @@ from PIL import Image
 from torch import Tensor
 
 from patchclip import registry
-from patchclip.data import benchmarks
 from patchclip.data.sets import Classification, Retrieval
 from patchclip.errors import ConfigError, DataError
 from patchclip.evaluation.embedder import Embedder, Encoding
-from patchclip.evaluation.probe import sgd
-from patchclip.evaluation.probe.examples import Examples, hold_out
-from patchclip.evaluation.probe.logistic import LogisticRegression
+from patchclip.evaluation.probe import logistic, sgd
+from patchclip.evaluation.probe.examples import Examples, draw_shots, hold_out
+from patchclip.evaluation.probe.logistic import LogisticRegression, fit_with_search
 from patchclip.evaluation.result import Result
 from patchclip.evaluation.suites.linear_probe import LinearProbeSuite
 
@@ -164,6 +164,41 @@ def test_few_shot_without_validation_chooses_on_other_train_images() -> None:
     assert "std" not in result.details
 
 
+@pytest.mark.parametrize("solver", ["lbfgs", "sgd"])
+def test_a_few_shot_probe_learns_from_its_shots_alone(solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sgd, "EPOCHS", 2)
+    encoder, benchmark = task({"test": 60, "train": 90, "val": 30}, noise=0.5)
+    (result,) = run(LinearProbeSuite(solver=solver, shots=2, seeds=1), encoder, benchmark)
+    train = Examples("train", encoder.images[60:150], torch.arange(90) % 6)
+    validation = Examples("val", encoder.images[150:], torch.arange(30) % 6)
+    shots, _ = draw_shots(train, 2, torch.Generator().manual_seed(0))
+    fit = fit_with_search if solver == "lbfgs" else partial(sgd.fit_as_clip_benchmark, seed=0)
+    right = []
+    for refit in (False, True):
+        linear = fit(shots, validation, 6, refit=refit).classifier
+        guesses = torch.cat([scores.argmax(1) for _, scores in linear.blocks(encoder.images[:60])])
+        right.append((guesses == torch.arange(60) % 6).float())
+    assert torch.equal(result.samples["lp_acc1"].values, right[0])
+    assert not torch.equal(*right)
+    assert result.details["train_images"] == 12
+
+
+def test_the_train_images_of_a_result_are_those_it_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sgd, "EPOCHS", 1)
+    monkeypatch.setattr(logistic, "GRID", 33)
+    encoder, benchmark = task({"test": 60, "train": 90, "val": 30})
+    for solver in ("lbfgs", "sgd"):
+        results = run(LinearProbeSuite(solver=solver, shots=(0, 1, 4)), encoder, benchmark)
+        assert [r.details["train_images"] for r in results] == [120, 6, 24]
+    train = benchmark.split("train")
+    assert train is not None
+    gap = replace(train, labels=train.labels % 3)
+    opener = {"train": gap, "val": benchmark.split("val")}.get
+    full, few = run(LinearProbeSuite(shots=(0, 2)), encoder, replace(benchmark, opener=opener))
+    assert (full.details["unseen_classes"], few.details["unseen_classes"]) == (0, 3)
+    assert few.details["train_images"] == 6
+
+
 def test_a_k_with_too_few_images_is_left_out_and_said(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         results = run(LinearProbeSuite(shots=(2, 5, 6)), *task({"test": 60, "train": 30}))
@@ -253,28 +288,3 @@ def test_one_number_of_shots_may_stand_alone() -> None:
     (result,) = run(one, *task({"test": 6, "train": 60}))
     assert result.task == "linear_probe_4shot"
     assert registry.build("suites", "linear-probe", shots=[1, 2]).shots == (1, 2)
-
-
-class Thumbnails(TableEncoder):
-    """An image is its 4 x 4 thumbnail."""
-
-    def __init__(self) -> None:
-        super().__init__(torch.zeros(1, 48), {"a": torch.ones(48)})
-        self.preprocess = lambda image: torch.from_numpy(
-            np.asarray(image.resize((4, 4), Image.Resampling.BOX), np.float32).transpose(2, 0, 1) / 255 - 0.5
-        )
-
-    def encode_image(self, pixels: Tensor) -> Tensor:
-        return F.normalize(pixels.flatten(1), dim=1)
-
-
-def test_thumbnails_of_real_drawings_say_more_than_chance_and_shuffled_labels_do_not() -> None:
-    benchmark = benchmarks.load_benchmark("samples", "zs_clipart")
-    assert isinstance(benchmark, Classification)
-    train = benchmark.split("train")
-    assert train is not None
-    shuffled = np.random.default_rng(0).permutation(train.labels)
-    meaningless = replace(benchmark, opener={"train": replace(train, labels=shuffled)}.get)
-    real, luck = run(LinearProbeSuite(shots=4, seeds=1), Thumbnails(), benchmark, meaningless)
-    assert real.metrics["lp_acc1"] > 3 * real.chance["lp_acc1"]
-    assert luck.metrics["lp_acc1"] < 0.6 * real.metrics["lp_acc1"]

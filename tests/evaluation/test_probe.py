@@ -1,32 +1,22 @@
-"""The linear probe's solvers against scikit-learn and against a plain torch training."""
+"""The linear probe's logistic regression against scikit-learn, its search and its draws."""
 
 import logging
+from functools import partial
 from math import inf, nan
 
 import pytest
 import torch
 import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression as Reference
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch import Tensor
 
 from patchclip.errors import ConfigError, DataError
 from patchclip.evaluation.probe import logistic, sgd
 from patchclip.evaluation.probe.examples import Examples, draw_shots, hold_out, scarcest
-from patchclip.evaluation.probe.lbfgs import minimise
-from patchclip.evaluation.probe.logistic import Linear, LogisticRegression, accuracy, fit_with_search, search
+from patchclip.evaluation.probe.lbfgs import Point, minimise
+from patchclip.evaluation.probe.logistic import LogisticRegression, accuracy, fit_with_search, search
 
-
-def clusters(images: int, width: int, classes: int, noise: float, seed: int = 0) -> Examples:
-    """Unit-length features around a centre a class, all in one cone as CLIP's are."""
-    generator = torch.Generator().manual_seed(7)
-    centres = torch.randn(classes, width, generator=generator) + 3 * torch.randn(
-        1, width, generator=generator
-    )
-    generator.manual_seed(seed)
-    labels = torch.arange(images) % classes
-    features = centres[labels] + noise * torch.randn(images, width, generator=generator)
-    return Examples("clusters", F.normalize(features, dim=1), labels)
+from ._clusters import clusters
 
 
 def objective(weight: Tensor, bias: Tensor, examples: Examples, c: float) -> float:
@@ -37,6 +27,14 @@ def objective(weight: Tensor, bias: Tensor, examples: Examples, c: float) -> flo
     return float(0.5 * weight.square().sum() + c * loss)
 
 
+def near(point: Point) -> bool:
+    return float(point[2].abs().max()) < 1e-9
+
+
+def never(point: Point) -> bool:
+    return False
+
+
 def test_minimise_finds_the_minimum_of_a_quadratic(seeded: torch.Generator) -> None:
     root = torch.randn(12, 12, generator=seeded, dtype=torch.float64)
     matrix, goal = root @ root.T + torch.eye(12), torch.randn(12, generator=seeded, dtype=torch.float64)
@@ -44,17 +42,17 @@ def test_minimise_finds_the_minimum_of_a_quadratic(seeded: torch.Generator) -> N
     def function(x: Tensor) -> tuple[float, Tensor]:
         return float(0.5 * (x - goal) @ matrix @ (x - goal)), matrix @ (x - goal)
 
-    found, steps = minimise(function, torch.zeros(12), lambda x, g: float(g.abs().max()) < 1e-9, 200)
+    found, steps = minimise(function, torch.zeros(12), near, 200)
     assert found.numpy() == pytest.approx(goal.numpy(), abs=1e-8)
     assert steps < 100
-    assert minimise(function, goal, lambda x, g: float(g.abs().max()) < 1e-9, 200)[1] == 0
-    assert minimise(function, torch.zeros(12), lambda x, g: False, 3)[1] == 3
+    assert minimise(function, goal, near, 200)[1] == 0
+    assert minimise(function, torch.zeros(12), never, 3)[1] == 3
 
 
 def test_minimise_ends_where_nothing_is_lower() -> None:
-    found, _ = minimise(lambda x: (nan, torch.full_like(x, nan)), torch.ones(2), lambda x, g: False, 50)
+    found, _ = minimise(lambda x: (nan, torch.full_like(x, nan)), torch.ones(2), never, 50)
     assert found.tolist() == [1, 1]
-    flat, steps = minimise(lambda x: (1.0, torch.zeros_like(x)), torch.ones(2), lambda x, g: False, 50)
+    flat, steps = minimise(lambda x: (1.0, torch.zeros_like(x)), torch.ones(2), never, 50)
     assert (flat.tolist(), steps) == ([1, 1], 0)
 
 
@@ -99,6 +97,38 @@ def test_separable_data_and_a_weak_penalty_end_before_the_limit() -> None:
     assert 0 < problem.steps < 1000
     assert bool(found.weight.isfinite().all())
     assert accuracy(found, clusters(60, 16, 3, 0.1, seed=1)) == 1.0
+
+
+@pytest.mark.parametrize("shape", [(400, 32, 6, 0.6), (40, 96, 5, 0.4)], ids=str)
+def test_a_weak_penalty_on_separable_data_is_fitted_to_its_optimum(
+    shape: tuple[int, int, int, float],
+) -> None:
+    """The loss at the optimum is near 1e-4: a gradient of 1e-6 is not small beside it."""
+    examples, c = clusters(*shape), 1e6
+    known = Reference(C=c, tol=1e-13, max_iter=20000).fit(examples.features.double(), examples.labels)
+    theirs = objective(torch.from_numpy(known.coef_), torch.from_numpy(known.intercept_), examples, c)
+    assert theirs / (c * len(examples)) < 2e-4
+    found = LogisticRegression(examples, shape[2]).fit(c)
+    assert objective(found.weight, found.bias, examples, c) <= theirs * (1 + 1e-4)
+
+
+@pytest.mark.parametrize("c", [1e2, 1e3, 1e4])
+def test_a_step_needs_little_more_than_one_look_at_the_loss(
+    c: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values that differ by float32 rounding must not send the line search into bisections."""
+    looks: list[int] = []
+    loss = LogisticRegression._loss
+
+    def counted(self: LogisticRegression, weights: Tensor, penalty: float) -> tuple[float, Tensor]:
+        looks.append(1)
+        return loss(self, weights, penalty)
+
+    monkeypatch.setattr(LogisticRegression, "_loss", counted)
+    problem = LogisticRegression(clusters(170, 192, 18, 2.5), 18)
+    problem.fit(c)
+    assert 20 < problem.steps < 1000
+    assert len(looks) < 1.2 * problem.steps + 2
 
 
 def test_chunks_do_not_change_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,6 +195,19 @@ def test_what_cannot_be_learned_is_refused() -> None:
             LogisticRegression(good, 3).fit(c)
 
 
+def test_an_empty_or_wrong_validation_set_is_refused() -> None:
+    train, nothing = (
+        clusters(12, 4, 3, 0.1),
+        Examples("val", torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)),
+    )
+    wrong = Examples("val", train.features, train.labels + 1)
+    for fit in (partial(fit_with_search, refit=True), partial(sgd.fit_as_clip_benchmark, refit=True, seed=0)):
+        with pytest.raises(DataError, match="val: 0 images: a linear probe needs some"):
+            fit(train, nothing, 3)
+        with pytest.raises(DataError, match=r"val: label 3 must be in \[0, 2\]"):
+            fit(train, wrong, 3)
+
+
 def test_search_halves_the_interval_around_the_peak() -> None:
     asked: list[int] = []
 
@@ -190,53 +233,6 @@ def test_the_best_c_is_found_and_the_probe_fitted_again_on_both() -> None:
     assert found.classifier.weight.numpy() == pytest.approx(both.weight.numpy(), rel=1e-2, abs=1e-3)
     alone = fit_with_search(train, validation, 3, refit=False).classifier
     assert accuracy(alone, validation) == max(curve.values())
-
-
-def reference_sgd(examples: Examples, classes: int, weight_decay: float, seed: int) -> Linear:
-    """nn.Linear, DataLoader and AdamW in their plainest use, with the process-wide random state."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        layer = nn.Linear(examples.features.shape[1], classes)
-        loader = DataLoader(TensorDataset(examples.features, examples.labels), batch_size=64, shuffle=True)
-        optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1, weight_decay=weight_decay)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10 * len(loader))
-        for _ in range(10):
-            for features, labels in loader:
-                optimizer.zero_grad()
-                F.cross_entropy(layer(features), labels).backward()
-                optimizer.step()
-                schedule.step()
-    return Linear(layer.weight.detach(), layer.bias.detach())
-
-
-@pytest.mark.parametrize("seed", [0, 3])
-@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_sgd_gives_the_numbers_of_a_plain_training(weight_decay: float, seed: int) -> None:
-    examples = clusters(150, 8, 3, 1.0)
-    before = torch.random.get_rng_state()
-    found = sgd.train_layer(examples, 3, weight_decay, seed)
-    assert torch.equal(before, torch.random.get_rng_state())
-    wanted = reference_sgd(examples, 3, weight_decay, seed)
-    assert found.weight.numpy() == pytest.approx(wanted.weight.numpy(), abs=1e-4)
-    assert found.bias.numpy() == pytest.approx(wanted.bias.numpy(), abs=1e-4)
-
-
-def test_sgd_without_validation_has_no_weight_decay_and_with_it_the_best(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(sgd, "EPOCHS", 1)
-    train, validation = clusters(64, 8, 3, 2.0), clusters(90, 8, 3, 2.0, seed=1)
-    plain = sgd.fit_as_clip_benchmark(train, None, 3, refit=True, seed=0)
-    assert (plain.strength, plain.sweep) == (0.0, ())
-    assert torch.equal(plain.classifier.weight, sgd.train_layer(train, 3, 0.0, 0).weight)
-    best = sgd.fit_as_clip_benchmark(train, validation, 3, refit=False, seed=0)
-    assert dict(best.sweep)[best.strength] == max(dict(best.sweep).values())
-    assert accuracy(best.classifier, validation) == dict(best.sweep)[best.strength]
-    again = sgd.fit_as_clip_benchmark(train, validation, 3, refit=True, seed=0)
-    both = sgd.train_layer(train.and_also(validation), 3, best.strength, 0)
-    assert torch.equal(again.classifier.weight, both.weight)
-    with pytest.raises(DataError, match="of class 0"):
-        sgd.train_layer(Examples("one", torch.eye(2), torch.zeros(2, dtype=torch.int64)), 3, 0.0, 0)
 
 
 def test_hold_out_takes_a_tenth_of_every_class() -> None:

@@ -13,25 +13,30 @@ Point = tuple[Tensor, float, Tensor]
 
 HISTORY = 20
 DECREASE, CURVATURE = 1e-4, 0.9
-ROUNDING = 1e-8
+ROUNDING = 1e-6
 """Relative error of a value, by which a step may seem to go up."""
 TRIALS = 30
+NARROW = 8
+"""Halvings of an interval after which its lower end is taken: the rest would be a search in the rounding."""
 
 
 def minimise(
-    function: Function, start: Tensor, done: Callable[[Tensor, Tensor], bool], max_iterations: int
+    function: Function, start: Tensor, done: Callable[[Point], bool], max_iterations: int
 ) -> tuple[Tensor, int]:
     """The point where a convex function is smallest.
 
     Source: Liu and Nocedal, On the limited memory BFGS method, Mathematical Programming 45, 1989; its compact
         form: Byrd, Nocedal and Schnabel, Mathematical Programming 63, 1994, eq. 3.1; line search for the weak
-        Wolfe conditions by bisection: Lewis and Overton, Mathematical Programming 141, 2013.
-    Differs: values may rise by their rounding error, and the search ends where no step goes down.
+        Wolfe conditions by bisection: Lewis and Overton, Mathematical Programming 141, 2013; where values
+        differ by their rounding alone, the slopes decide: Hager and Zhang, SIAM Journal on Optimization 16,
+        2005, section 4 (the approximate Wolfe conditions).
+    Differs: after 8 halvings between a lower point and a higher one the lower is taken, and the search ends
+        where no step goes down.
 
     Args:
         function: value and gradient at a point.
         start: where to begin, of any shape.
-        done: whether the gradient at a point is small enough.
+        done: whether a point, by its value and gradient, is near enough.
         max_iterations: steps at most.
 
     Returns:
@@ -40,7 +45,7 @@ def minimise(
     point: Point = (start, *function(start))
     memory: deque[tuple[Tensor, Tensor]] = deque(maxlen=HISTORY)
     for step in range(max_iterations):
-        if done(point[0], point[2]):
+        if done(point):
             return point[0], step
         found = _walk(function, point, _direction(point[2], memory))
         if found is None:
@@ -73,16 +78,21 @@ def _walk(function: Function, point: Point, direction: Tensor) -> Point | None:
     slope = float((gradient * direction).sum())
     if not slope < 0:
         return None
-    low, high, length = 0.0, float("inf"), 1.0
+    low, high, length, halvings = 0.0, float("inf"), 1.0, 0
     lower: Point | None = None
     for _ in range(TRIALS):
         place = start + length * direction
         found = (place, *function(place))
-        if not found[1] <= value + DECREASE * length * slope + ROUNDING * abs(value):
+        rise, there = found[1] - value, float((found[2] * direction).sum())
+        level = rise <= ROUNDING * abs(value) and there <= (2 * DECREASE - 1) * slope
+        if not (rise <= DECREASE * length * slope or level):
             high = length
-        elif float((found[2] * direction).sum()) < CURVATURE * slope:
+        elif there < CURVATURE * slope:
             low, lower = length, found
         else:
             return found
+        halvings += lower is not None and high < float("inf")
+        if halvings == NARROW:
+            break
         length = (low + high) / 2 if high < float("inf") else 2 * low
     return lower

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from patchclip.errors import ConfigError
 from patchclip.evaluation._metrics import BLOCK_SCORES, label_ranks
-from patchclip.evaluation.probe.examples import Examples, check_training
-from patchclip.evaluation.probe.lbfgs import minimise
+from patchclip.evaluation.probe.examples import Examples, check_labels, check_training
+from patchclip.evaluation.probe.lbfgs import Point, minimise
 
 GRID = 97
 COARSE = 16
@@ -48,12 +48,14 @@ class LogisticRegression:
     Formula: min over W, b of 1/2 |W|^2 + C * sum_i CE(softmax(W x_i + b), y_i); b is not penalised. For two
     classes the penalty is |W|^2, which makes it the binary logistic regression with one weight vector.
     Source: Radford et al. 2021, arXiv:2103.00020, appendix A.3: scikit-learn's L-BFGS, at most 1,000 steps.
-    Differs: it stops where no entry of the gradient of the mean loss is above 1e-6, scikit-learn by default
-        at 1e-4, which on unit-length embeddings leaves a large C far from its optimum. For the biases this is
-        times the spread of the scores where that is below 1: with a small C all scores are nearly equal, and
-        an error of a bias would decide. The features are
-        centred and turned into their principal axes, and the weights scaled by them: the same optimum in
-        fewer steps. Directions in which features differ by rounding alone take no part.
+    Differs: it stops where no entry of the gradient of the mean loss is above 1e-6, or above 1e-6 of the loss
+        with its penalty where that is below 1: with a large C both may be tiny. scikit-learn stops by default
+        at 1e-4, which on unit-length embeddings leaves a large C far from its optimum. For the biases the
+        limit is times the spread of the scores where that is below 1: with a small C all scores are nearly
+        equal, and an error of a bias would decide. The features are centred and turned into their principal
+        axes, and the weights scaled by them: the same optimum in fewer steps. Directions in which features
+        differ by rounding alone take no part. A fit may also end at the limit of steps, or where no step goes
+        down in float32.
 
     Classes without images take no part either; they are never predicted.
 
@@ -61,7 +63,7 @@ class LogisticRegression:
         examples: to learn from; products with their features are float32 on their device.
         classes: c, labels are in [0, c).
         max_iterations: steps of a fit at most.
-        tolerance: largest entry of the gradient at which a fit ends, > 0.
+        tolerance: largest entry of the gradient at which a fit ends, as a share of a loss below 1, > 0.
 
     Raises:
         DataError: no image, a label outside the classes, features that are not finite, or fewer than two
@@ -105,12 +107,13 @@ class LogisticRegression:
             value, gradient = self._loss(point * scale, penalty)
             return value, gradient * scale
 
-        def done(point: Tensor, gradient: Tensor) -> bool:
+        def done(found: Point) -> bool:
+            point, value, gradient = found
             slopes = (gradient / scale).abs()
             if len(self._variance):
                 apart = (point * scale)[:, :-1].square() @ self._variance.to(self._wide)  # c
                 slopes[:, -1] /= apart.max().sqrt().clamp(1e-8, 1)
-            return float(slopes.max()) <= self.tolerance
+            return float(slopes.max()) <= self.tolerance * min(1.0, value)
 
         begin = self._inward(start) / scale
         point, self.steps = minimise(function, begin, done, self.max_iterations)
@@ -169,7 +172,11 @@ def fit_with_search(
         classes: c.
         refit: whether the classifier is fitted again on both.
         max_iterations: steps of a fit at most.
+
+    Raises:
+        DataError: as `LogisticRegression`; no validation image, or one with a label outside the classes.
     """
+    check_labels(validation, classes)
     problem = LogisticRegression(train, classes, max_iterations)
     fits: dict[int, Linear] = {}
 

@@ -40,6 +40,7 @@ class Outcome(NamedTuple):
     Attributes:
         fitted: the probe.
         chosen_on: where the strength of its regularisation comes from.
+        learned: labels of the images it was trained on, in the end.
         seed: of its draw.
         ranks: of the right class of every image; ties count against the model.
         guesses: the best class of every image, the first of tied ones.
@@ -49,6 +50,7 @@ class Outcome(NamedTuple):
 
     fitted: Fitted
     chosen_on: str
+    learned: Tensor
     seed: int
     ranks: Tensor
     guesses: Tensor
@@ -83,7 +85,7 @@ def embed_splits(embedder: Embedder, benchmark: Classification) -> Splits | None
     return Splits(*(benchmark, found["train"], found.get("val"), found["test"], encoded.indices, tuple(bad)))
 
 
-def tested(fitted: Fitted, chosen_on: str, seed: int, splits: Splits) -> Outcome:
+def tested(fitted: Fitted, chosen_on: str, learned: Tensor, seed: int, splits: Splits) -> Outcome:
     """Ranks, guesses and metrics of a probe on the test images."""
     ranks, guesses = [], []
     for rows, scores in fitted.classifier.blocks(splits.test.features):
@@ -94,7 +96,7 @@ def tested(fitted: Fitted, chosen_on: str, seed: int, splits: Splits) -> Outcome
     metrics = {f"lp_acc{k}": share_within(rank, k) for k in ks}
     metrics["lp_mean_per_class_recall"] = class_recall(rank, labels)[1].mean().item()
     loose = (guess == labels).double().mean().item()
-    return Outcome(fitted, chosen_on, seed, rank, guess, loose, metrics)
+    return Outcome(fitted, chosen_on, learned, seed, rank, guess, loose, metrics)
 
 
 def samples(splits: Splits, outcomes: list[Outcome]) -> dict[str, Samples]:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from patchclip.evaluation.probe.examples import Examples, check_training
+from patchclip.evaluation.probe.examples import Examples, check_labels, check_training
 from patchclip.evaluation.probe.logistic import Fitted, Linear, accuracy, search
 
 RATE, EPOCHS, BATCH = 0.1, 10, 64
@@ -64,9 +64,13 @@ def fit_as_clip_benchmark(
         classes: c.
         refit: whether the layer is trained again on both.
         seed: as `train_layer`.
+
+    Raises:
+        DataError: as `train_layer`; a validation split of no image, or a label in it outside the classes.
     """
     if validation is None:
         return Fitted(train_layer(train, classes, 0.0, seed), 0.0, ())
+    check_labels(validation, classes)
     layers: dict[int, Linear] = {}
 
     def score(step: int) -> float:

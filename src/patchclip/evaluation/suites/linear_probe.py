@@ -7,13 +7,14 @@ from statistics import fmean, stdev
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from patchclip.data.sets import Benchmark, Classification
 from patchclip.errors import ConfigError
 from patchclip.evaluation._metrics import class_recall, classification_chance
 from patchclip.evaluation._zeroshot import worst_classes
 from patchclip.evaluation.embedder import Embedder
-from patchclip.evaluation.probe.examples import draw_shots, hold_out, scarcest
+from patchclip.evaluation.probe.examples import Examples, draw_shots, hold_out, scarcest
 from patchclip.evaluation.probe.logistic import Fitted, fit_with_search
 from patchclip.evaluation.probe.outcome import Outcome, Splits, embed_splits, samples, tested
 from patchclip.evaluation.probe.sgd import EPOCHS, fit_as_clip_benchmark
@@ -107,8 +108,8 @@ class LinearProbeSuite:
             outcomes.append(tested(*fitted, seed, splits))
         return outcomes
 
-    def _fit(self, splits: Splits, k: int, seed: int) -> tuple[Fitted, str] | None:
-        """A probe and what its strength was chosen on; None without images to choose on."""
+    def _fit(self, splits: Splits, k: int, seed: int) -> tuple[Fitted, str, Tensor] | None:
+        """A probe, what its C was chosen on, the labels it learned from; None without images to choose on."""
         generator = torch.Generator().manual_seed(seed)
         classes = len(splits.benchmark.classnames)
         train, validation, chosen_on = splits.train, splits.validation, "chosen on the val split"
@@ -116,7 +117,8 @@ class LinearProbeSuite:
             train, others = draw_shots(train, k, generator)
         if self.solver == "sgd":
             fitted = fit_as_clip_benchmark(train, validation, classes, refit=not k, seed=seed)
-            return fitted, chosen_on if validation else "0 without a val split"
+            chosen_on = chosen_on if validation else "0 without a val split"
+            return fitted, chosen_on, _learned(train, None if k else validation)
         if validation is None and k:
             validation, chosen_on = others, "chosen on other train images"
         elif validation is None:
@@ -126,7 +128,8 @@ class LinearProbeSuite:
             (train, validation), chosen_on = held, "chosen on a tenth of the train split"
         if not len(validation):
             return None
-        return fit_with_search(train, validation, classes, refit=not k), chosen_on
+        fitted = fit_with_search(train, validation, classes, refit=not k)
+        return fitted, chosen_on, _learned(train, None if k else validation)
 
     def _result(self, splits: Splits, k: int, outcomes: list[Outcome]) -> Result:
         count = len(splits.benchmark.classnames)
@@ -168,8 +171,8 @@ class LinearProbeSuite:
         details: dict[str, Any] = {
             "solver": self.solver,
             "chosen_on": first.chosen_on,
-            "train_images": len(splits.train),
-            "unseen_classes": len(names) - len(splits.train.labels.unique()),
+            "train_images": len(first.learned),
+            "unseen_classes": len(names) - len(first.learned.unique()),
             "sweep": [list(pair) for pair in first.fitted.sweep],
             "worst_classes": worst_classes(names, class_recall(first.ranks, labels), labels, first.guesses),
         }
@@ -178,3 +181,8 @@ class LinearProbeSuite:
             details["seeds"] = rows
             details["std"] = {name: stdev([row[name] for row in rows]) for name in first.metrics}
         return details
+
+
+def _learned(train: Examples, validation: Examples | None) -> Tensor:
+    """Labels of all images that a probe learns from: its train split, and what it is fitted again on."""
+    return train.labels if validation is None else torch.cat([train.labels, validation.labels])

@@ -134,7 +134,12 @@ def compositions(collection: Collection) -> list[Composed]:
     return found
 
 
-METRIC_WORDS = {"text_acc": "", "image_acc": "image score", "acc": "group score"}
+METRIC_WORDS = {
+    "text_acc": "",
+    "macro_text_acc": "mean over relations",
+    "image_acc": "image score",
+    "acc": "group score",
+}
 
 
 def _question_words(result: Saved) -> str:
@@ -145,7 +150,8 @@ def _question_words(result: Saved) -> str:
 def _selection_metrics(results: Sequence[Saved | None]) -> list[str]:
     """The caption's score alone; those of the images and groups too where images compete."""
     known = {name for each in results if each for name in each["metrics"]}
-    wanted = ("text_acc", "image_acc", "acc") if "image_acc" in known else ("text_acc",)
+    pairs = ("text_acc", "macro_text_acc")
+    wanted = ("text_acc", "image_acc", "acc") if "image_acc" in known else pairs
     return [name for name in wanted if name in known] or [name for name in ("acc",) if name in known]
 
 
