@@ -40,7 +40,7 @@ RESULT = Path(__file__).parent / "results" / "eval_speed.json"
 QUICK_SECONDS = 40.0
 WORKERS = (0, 2, 4)
 ONE_PROCESS = "clip_benchmark, 0 workers, one process"
-SMALL = 64
+SMALL = 48
 """Images of a set with --quick."""
 
 

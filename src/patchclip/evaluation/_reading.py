@@ -1,6 +1,7 @@
 """Images from files to embeddings: threads decode and prepare batches, on a GPU while another is encoded."""
 
 import logging
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,9 @@ UNREADABLE = (OSError, SyntaxError, ValueError)
 
 THINNEST = 200
 """Long side over short side; a thinner image would be enlarged to gigabytes before its crop."""
+
+MOST, FEW = 16, 4
+"""Threads at most, and processors that a model on the CPU keeps busy alone."""
 
 AHEAD = {"cpu": 0}
 """Batches that are prepared while one is encoded, 2 unless named here: a CPU does one thing at full speed."""
@@ -91,6 +95,10 @@ class Reader:
         self, wanted: Sequence[int], size: int, ahead: int
     ) -> Iterator[tuple[Tensor, dict[int, str]]]:
         """Pixels of the readable images of every batch, and what is wrong with the others by their row."""
+        if self.threads == 1:
+            for start in range(0, len(wanted), size):
+                yield _batch([self._read(i) for i in wanted[start : start + size]])
+            return
         with ThreadPoolExecutor(self.threads, thread_name_prefix="patchclip-read") as pool:
             queue: deque[list[Future[Tensor | str]]] = deque()
             starts = iter(range(0, len(wanted), size))
@@ -100,10 +108,7 @@ class Reader:
                         queue.append([pool.submit(self._read, i) for i in wanted[start : start + size]])
                     if not queue:
                         return
-                    found = [future.result() for future in queue.popleft()]
-                    pixels = [each for each in found if isinstance(each, Tensor)]
-                    bad = {i: each for i, each in enumerate(found) if isinstance(each, str)}
-                    yield torch.stack(pixels) if pixels else torch.empty(0), bad
+                    yield _batch([future.result() for future in queue.popleft()])
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
@@ -144,6 +149,13 @@ class Reader:
         return torch.cat(parts)
 
 
+def _batch(found: Sequence[Tensor | str]) -> tuple[Tensor, dict[int, str]]:
+    """The images of a batch as one tensor, and why others are missing by their row."""
+    pixels = [each for each in found if isinstance(each, Tensor)]
+    bad = {i: each for i, each in enumerate(found) if isinstance(each, str)}
+    return torch.stack(pixels) if pixels else torch.empty(0), bad
+
+
 def _spread(rows: Float[Tensor, "k e"], bad: dict[int, str]) -> Float[Tensor, "b e"]:
     """Puts rows of NaN where unreadable images are."""
     if not bad:
@@ -151,6 +163,16 @@ def _spread(rows: Float[Tensor, "k e"], bad: dict[int, str]) -> Float[Tensor, "b
     full = rows.new_full((len(rows) + len(bad), rows.shape[1]), torch.nan)
     full[[i for i in range(len(full)) if i not in bad]] = rows
     return full
+
+
+def threads(device: torch.device) -> int:
+    """Threads that read images for a model on a device.
+
+    On a CPU they compete with the model's own, whose every step waits for the slowest: a few processors are
+    better left to it.
+    """
+    processors = os.cpu_count() or 1
+    return 1 if device.type == "cpu" and processors <= FEW else min(MOST, processors)
 
 
 def encode_texts(encoder: Encoder, texts: Sequence[str], batch_size: int) -> Float[Tensor, "n e"]:

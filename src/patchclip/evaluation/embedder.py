@@ -1,6 +1,5 @@
 """Embeddings of one encoder, each computed once, whatever number of suites asks for it."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +21,6 @@ Progress = Callable[[str, int, int], None]
 PROMPTS_HELD = 16384
 """Texts that are encoded, kept and reported together."""
 
-MOST_THREADS = 16
 VIEW_KEPT = 1 << 23
 """Bytes of a changed view that are kept in memory: there are dozens of them, most of no further use."""
 
@@ -49,7 +47,8 @@ class Encoding:
     Args:
         batch_size: images or texts a forward pass; None finds it from the memory there is.
         cache: folder that keeps embeddings between calls; None keeps them for this call only.
-        threads: that read and prepare images; None takes one for each processor, at most 16.
+        threads: that read and prepare images; None takes one for each processor, at most 16, and one alone
+            where a model runs on a few processors, which it keeps busy.
         on_progress: called with (what is encoded, images done, images in all).
 
     Raises:
@@ -221,7 +220,7 @@ class Embedder:
     ) -> EncodedImages:
         label = f"{name} {view.name}" if view else name
         report = self.encoding.on_progress
-        threads = self.encoding.threads or min(MOST_THREADS, os.cpu_count() or 1)
+        threads = self.encoding.threads or _reading.threads(self.device)
         reader = _reading.Reader(images, self.encoder.preprocess, view, threads)
         kept = len(wanted)  # rows of an earlier call
 
