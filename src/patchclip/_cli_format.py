@@ -19,7 +19,7 @@ MAIN = {
     "zeroshot_classification": ("acc1", "acc5", "mean_average_precision"),
     "zeroshot_retrieval": ("image_retrieval_recall@5", "text_retrieval_recall@5"),
     "linear_probe": ("lp_acc1", "lp_acc5"),
-    "image_caption_selection": ("text_acc", "image_acc", "acc"),
+    "image_caption_selection": ("text_acc", "macro_text_acc", "image_acc"),
     "distribution_shift": ("acc1", "acc1_reference", "drop"),
     "corruption": ("mean_corruption_accuracy", "clean_accuracy", "mce"),
     "typographic": ("acc1", "acc1_clean", "fooled"),
