@@ -96,8 +96,8 @@ class Reader:
     ) -> Iterator[tuple[Tensor, dict[int, str]]]:
         """Pixels of the readable images of every batch, and what is wrong with the others by their row."""
         if self.threads == 1:
-            for start in range(0, len(wanted), size):
-                yield _batch([self._read(i) for i in wanted[start : start + size]])
+            for first in range(0, len(wanted), size):
+                yield _batch([self._read(i) for i in wanted[first : first + size]])
             return
         with ThreadPoolExecutor(self.threads, thread_name_prefix="patchclip-read") as pool:
             queue: deque[list[Future[Tensor | str]]] = deque()

@@ -35,7 +35,7 @@ def write_eval_report(folder: str | Path, title: str = "") -> Path:
 
     Args:
         folder: what `patchclip eval --output` wrote, or a folder of clip_benchmark's JSON files.
-        title: heading of the page; "" takes the folder's name.
+        title: heading of the page; "" takes the folder's name, of RUN/eval that of the run.
 
     Returns:
         Path of the report.
@@ -47,7 +47,9 @@ def write_eval_report(folder: str | Path, title: str = "") -> Path:
     collection = Collection.read(folder)
     if not collection.results:
         raise DataError(f"{str(folder)!r} holds no results: write some with patchclip eval --output {folder}")
-    context = page_context(collection, title or folder.resolve().name)
+    place = folder.resolve()
+    name = place.parent.name if place.name == "eval" else place.name
+    context = page_context(collection, title or name)
     text = environment().get_template("eval_report.html").render(context)
     return write_page(folder / "report.html", text)
 
