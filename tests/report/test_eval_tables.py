@@ -1,9 +1,11 @@
 import json
+import os
 import re
 from pathlib import Path
 
 import pytest
 
+from patchclip.report.eval_report import read_results
 from patchclip.report.evaluation.charts import Series, percent_scale, plot, radar
 from patchclip.report.evaluation.data import Collection
 from patchclip.report.evaluation.robustness import heats, relative_mce, shift_average, shifts
@@ -131,3 +133,16 @@ def test_relative_mce_is_a_mean_of_ratios_of_errors() -> None:
     assert relative_mce(grid, baseline) == pytest.approx((0.6 / 1.2 + 1.0 / 2.0) / 2)
     assert relative_mce(baseline, baseline) == pytest.approx(1.0)
     assert relative_mce(grid, {"fog": [1.0, 1.0]}) is None
+
+
+def test_of_two_files_of_one_result_the_newer_counts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value, when in (("new", 0.5, 2_000_000_000), ("old", 0.25, 1_000_000_000)):
+        path = tmp_path / f"{name}.json"
+        row = {"dataset": "pets", "model": "m", "pretrained": "", "task": "zeroshot_classification"}
+        path.write_text(json.dumps(row | {"metrics": {"acc1": value}, "language": "en"}))
+        os.utime(path, (when, when))
+    (result,) = read_results(tmp_path)
+    assert result["metrics"]["acc1"] == 0.5
+    assert "old.json is left out" in caplog.text

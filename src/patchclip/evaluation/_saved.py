@@ -24,6 +24,7 @@ WDS = "wds/"
 
 TEXTS = ("dataset", "model", "pretrained", "task", "language")
 ORIGINS = ("suite", "protocol", "data_root", "fingerprint")
+IDENTITY = ("dataset", "model", "pretrained", "task", "language")
 TABLES = ("chance", "clip_benchmark", "details")
 NOTES = frozenset(("fewshot_k", "seed", "normalized", "epochs", "C", "weight_decay"))
 """Numbers among the metrics that say how it was measured, not how well the model did."""
@@ -69,17 +70,23 @@ Saved = dict[str, Any]
 
 
 def read_folder(folder: Path) -> list[tuple[Path, Saved]]:
-    """The results of a folder, by task, data set and model; what is no result is left out with a warning.
+    """The results of a folder, by task, data set and model.
+
+    What is no result is left out with a warning, and so is the older of two files of the same result.
 
     Raises:
         DataError: the folder does not exist.
     """
     if not folder.is_dir():
         raise DataError(f"{str(folder)!r} is not a folder: pass the folder that eval wrote (--output)")
-    found = []
-    for path in sorted(folder.glob("*.json")):
+    newest: dict[tuple[str, ...], tuple[Path, Saved]] = {}
+    for path in sorted(folder.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name)):
         if path.name != MISSING_FILE and (result := _read(path)) is not None:
-            found.append((path, result))
+            what = tuple(str(result.get(key)) for key in IDENTITY)
+            if what in newest:
+                logger.warning("%s is left out: %s is newer", newest[what][0], path)
+            newest[what] = (path, result)
+    found = list(newest.values())
     name_sets([result for _, result in found])
     return sorted(found, key=lambda each: (task_order(each[1]["task"]), each[1]["dataset"], each[0].name))
 
