@@ -9,13 +9,13 @@ runs all commands, so that its imports are paid for once. Nothing of patchclip i
 
 import inspect
 import json
-import resource
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from _repeated import repeated
 
 ON_A_CPU = {
     "assert device == 'cuda'": "assert device in ('cuda', 'cpu')",
@@ -74,20 +74,7 @@ def encode(plan: dict[str, Any]) -> dict[str, Any]:
         )
         return len(run_classification(model, classifier, loader, device, amp=False)[1])
 
-    once(plan["datasets"][0])
-    times = []
-    for _ in range(plan["repeats"]):
-        started, used = time.perf_counter(), processor_time()
-        images = sum(map(once, plan["datasets"]))
-        times.append((time.perf_counter() - started, processor_time() - used))
-    seconds, cpu_seconds = sorted(times)[len(times) // 2]
-    return {"images": images, "seconds": seconds, "cpu_seconds": cpu_seconds}
-
-
-def processor_time() -> float:
-    """Seconds of processor time of this process and of its children that have ended."""
-    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return sum(used.ru_utime + used.ru_stime for used in map(resource.getrusage, kinds))
+    return repeated(once, plan["datasets"], plan["repeats"])
 
 
 def main() -> None:

@@ -4,15 +4,14 @@ PYTHON _eval_runs.py PLAN.json     embeds images with patchclip, in a process of
 """
 
 import json
-import resource
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from _clip_benchmark import Peer, Timing, command, timed
+from _repeated import repeated
 
 SUITES = "classification,retrieval,linear-probe:solver=sgd"
 BATCH = 64
@@ -114,20 +113,7 @@ def encode(plan: dict[str, Any]) -> dict[str, Any]:
         embedder = Embedder(encoder, Encoding(batch_size=plan["batch_size"]))
         return len(embedder.images(benchmark.images, name).indices)
 
-    once(plan["datasets"][0])
-    times = []
-    for _ in range(plan["repeats"]):
-        started, used = time.perf_counter(), processor_time()
-        images = sum(map(once, plan["datasets"]))
-        times.append((time.perf_counter() - started, processor_time() - used))
-    seconds, cpu_seconds = sorted(times)[len(times) // 2]
-    return {"images": images, "seconds": seconds, "cpu_seconds": cpu_seconds}
-
-
-def processor_time() -> float:
-    """Seconds of processor time of this process and of its children that have ended."""
-    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return sum(used.ru_utime + used.ru_stime for used in map(resource.getrusage, kinds))
+    return repeated(once, plan["datasets"], plan["repeats"])
 
 
 def main() -> None:

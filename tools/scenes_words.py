@@ -11,15 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
-COLOURS = {
-    "red": (205, 40, 40),
-    "orange": (240, 140, 30),
-    "yellow": (240, 215, 50),
-    "green": (50, 150, 60),
-    "blue": (45, 90, 200),
-    "purple": (130, 60, 170),
-    "pink": (240, 130, 180),
-}
+from tools.pairset.scene_words import COLOURS as PAINTS
+
+COLOURS = {name: value for name, value in PAINTS.items() if name not in ("brown", "grey", "black", "white")}
 RELATIONS = ("to the left of", "above", "in front of")
 OPPOSITE = dict(zip(RELATIONS, ("to the right of", "below", "behind"), strict=True))
 OPPOSITE |= {b: a for a, b in OPPOSITE.items()}

@@ -62,10 +62,9 @@ def add_verbs(verbs: Any, verb: Verb) -> None:
 def run_eval(arguments: argparse.Namespace) -> int:
     """patchclip eval."""
     from patchclip.errors import DataError
-    from patchclip.evaluation._runner import build_suites, evaluate
+    from patchclip.evaluation._runner import evaluate
     from patchclip.evaluation.embedder import Encoding
 
-    build_suites(arguments.suite)
     output = Path(arguments.output) if arguments.output else None
     with evaluation_bar() as on_progress:
         encoding = Encoding(batch_size=arguments.batch_size, cache=_cache(arguments), on_progress=on_progress)

@@ -7,7 +7,7 @@ from pathlib import Path
 from patchclip.errors import ConfigError, DataError
 from patchclip.evaluation._saved import LOWER_IS_BETTER, is_share, task_words
 from patchclip.evaluation.compare import ComparedRow, Comparison, Difference
-from patchclip.report.eval_report import environment, write_page
+from patchclip.report._page import environment, write_page
 from patchclip.report.evaluation.page import METRIC_WORDS
 from patchclip.report.evaluation.tables import UNMARKED
 from patchclip.report.run_report import versions

@@ -6,11 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from patchclip.errors import DataError
-from patchclip.evaluation._saved import read_folder, task_words
-from patchclip.report import _numbers
+from patchclip.evaluation._saved import read_folder
+from patchclip.report._page import environment, write_page
 from patchclip.report.evaluation.data import Collection
 from patchclip.report.evaluation.page import page_context
 
@@ -77,33 +75,6 @@ def write_csv(folder: str | Path) -> Path:
             first = [_harmless(row[name]) for name in FIRST_COLUMNS]
             last = [_harmless(row[name]) for name in LAST_COLUMNS]
             writer.writerow([*first, *(result["metrics"].get(name, "") for name in metrics), *last])
-    partial.replace(path)
-    return path
-
-
-def environment() -> Environment:
-    """Templates of the evaluation pages; everything that comes from data is escaped."""
-    found = Environment(
-        loader=PackageLoader("patchclip", "report/templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.filters |= {
-        "percent": _numbers.percent,
-        "count": _numbers.count,
-        "duration": _numbers.duration,
-        "task": task_words,
-        "capitalize_first": lambda text: text[:1].upper() + text[1:],
-    }
-    return found
-
-
-def write_page(path: Path, text: str) -> Path:
-    """Writes a page whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_text(text, encoding="utf-8")
     partial.replace(path)
     return path
 

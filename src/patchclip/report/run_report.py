@@ -1,14 +1,11 @@
 """The report of a run: one HTML file with everything inside, for a person to read."""
 
 import logging
-import os
 import platform
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from patchclip import registry
 from patchclip.config import method
@@ -16,6 +13,7 @@ from patchclip.contracts import Guided
 from patchclip.errors import PatchclipError
 from patchclip.evaluation.strategies import Strategy, guide_of
 from patchclip.report import _charts, _numbers
+from patchclip.report._page import environment, write_page
 from patchclip.report._run import RunRecord, read_run
 from patchclip.report.beside import strategy_columns
 from patchclip.report.gallery import data_uri, mask_images, retrieval_rows
@@ -60,46 +58,34 @@ def write_report(run: str | Path) -> Path:
     """
     folder = Path(run)
     record = read_run(folder)
-    path = folder / "report.html"
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_text(render(record), encoding="utf-8")
-    partial.replace(path)
-    return path
+    return write_page(folder / "report.html", render(record))
 
 
 def render(record: RunRecord) -> str:
     """The page as text; everything that comes from data is escaped by the template."""
-    environment = Environment(
-        loader=PackageLoader("patchclip", "report/templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     masks, sheet = mask_sections(record)
-    environment.filters |= {
-        "percent": _numbers.percent,
-        "count": _numbers.count,
-        "duration": _numbers.duration,
-    }
-    return environment.get_template("run_report.html").render(
-        name=record.path.resolve().name,
-        path=str(record.path),
-        config=record.config,
-        config_text=record.config_text,
-        summary=record.summary,
-        headline=_numbers.headline(record),
-        charts=_charts.training_charts(record),
-        further_charts=_charts.further_charts(record),
-        tables=[
-            _table(record, _numbers.CLASSIFICATION, CLASSIFICATION_COLUMNS),
-            _table(record, _numbers.RETRIEVAL, RETRIEVAL_COLUMNS),
-        ],
-        masks=masks,
-        sheet=sheet,
-        retrieval=retrieval_section(record),
-        skipped=_skipped(record),
-        versions=versions(),
+    return (
+        environment()
+        .get_template("run_report.html")
+        .render(
+            name=record.path.resolve().name,
+            path=str(record.path),
+            config=record.config,
+            config_text=record.config_text,
+            summary=record.summary,
+            headline=_numbers.headline(record),
+            charts=_charts.training_charts(record),
+            further_charts=_charts.further_charts(record),
+            tables=[
+                _table(record, _numbers.CLASSIFICATION, CLASSIFICATION_COLUMNS),
+                _table(record, _numbers.RETRIEVAL, RETRIEVAL_COLUMNS),
+            ],
+            masks=masks,
+            sheet=sheet,
+            retrieval=retrieval_section(record),
+            skipped=_skipped(record),
+            versions=versions(),
+        )
     )
 
 
