@@ -189,6 +189,8 @@ def test_unknown_suites_and_options_are_named(root: Path, encoder: TableEncoder)
         evaluate(encoder, ",", root)
     with pytest.raises(ConfigError, match="no option 'shots'"):
         evaluate(encoder, "retrieval:shots=3", root)
+    with pytest.raises(ConfigError, match="corrupt='zs_owls' is no classification set"):
+        evaluate(encoder, "robustness:corrupt=zs_owls", root)
 
 
 def test_a_suite_that_stops_does_not_stop_the_others(root: Path, encoder: TableEncoder) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from patchclip.data.sets import Choice
 from patchclip.evaluation._metrics import COSINE_TIE
+from patchclip.evaluation._spread import spread
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,8 @@ def examples(
         and the margin, right cosine less wrong one; all images and captions where there are several images.
     """
     places = wanted.nonzero()[:, 0].tolist()
-    shown = min(most, len(places))
-    evenly = (places[(2 * k + 1) * len(places) // (2 * shown)] for k in range(shown))
-    return [_example(choices[place], cosines[place].nan_to_num(nan=-1.0)) for place in evenly]
+    shown = [places[k] for k in spread(len(places), most)]
+    return [_example(choices[place], cosines[place].nan_to_num(nan=-1.0)) for place in shown]
 
 
 def _example(choice: Choice, cosines: Float[Tensor, "i c"]) -> dict[str, Any]:

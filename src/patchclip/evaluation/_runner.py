@@ -207,9 +207,13 @@ def _of_suite(suite: Suite, embedder: Embedder, sets: Sequence[Benchmark]) -> It
                     yield replace(result, seconds=time.perf_counter() - started, fingerprint=owner)
                 started = time.perf_counter()
             break
+        except ConfigError:
+            raise
         except PatchclipError as error:
-            reasons = {each.name: _why_not(suite, embedder, each) for each in sets}
-            guilty = {name: reason for name, reason in reasons.items() if reason}
+            guilty = {each.name: str(error) for each in sets if str(error).startswith(f"{each.name}:")}
+            if not guilty:  # the message does not say which: each is tried alone
+                reasons = {each.name: _why_not(suite, embedder, each) for each in sets}
+                guilty = {name: reason for name, reason in reasons.items() if reason}
             for name, reason in (guilty or {"": str(error)}).items():
                 yield Missing(name, reason, damaged=True)
             if not guilty:
@@ -222,6 +226,8 @@ def _why_not(suite: Suite, embedder: Embedder, benchmark: Benchmark) -> str:
     try:
         for _ in suite.results(embedder, [benchmark]):
             pass
+    except ConfigError:  # an option that names another set
+        return ""
     except PatchclipError as error:
         return str(error)
     return ""

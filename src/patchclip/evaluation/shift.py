@@ -1,8 +1,7 @@
 """Distribution shift: sets that ask the same classes of other images, and how far a model falls there.
 
 Source: Taori et al., "Measuring Robustness to Natural Distribution Shifts in Image Classification", NeurIPS
-2020,
-arXiv:2007.00644.
+2020, arXiv:2007.00644.
 """
 
 import math
@@ -24,24 +23,13 @@ from patchclip.evaluation.result import Result, Samples
 
 TASK = "distribution_shift"
 IMAGENET = ("imagenet1k", "imagenet", "imagenet1kunverified", "imagenetval", "ilsvrc2012")
+# fmt: off
 SHIFTED_IMAGENET = (
-    *(
-        "imagenetv2",
-        "imagenetv2matchedfrequency",
-        "imagenetv2matchedfrequencyformatval",
-        "imagenetv2topimages",
-    ),
-    *(
-        "imagenetv2threshold0.7",
-        "imageneta",
-        "imagenetr",
-        "imageneto",
-        "imagenetw",
-        "imagenetsketch",
-        "sketch",
-    ),
+    "imagenetv2", "imagenetv2matchedfrequency", "imagenetv2matchedfrequencyformatval", "imagenetv2topimages",
+    "imagenetv2threshold0.7", "imageneta", "imagenetr", "imageneto", "imagenetw", "imagenetsketch", "sketch",
     "objectnet",
 )
+# fmt: on
 FEWEST = 2
 """Classes that both sets must share for a comparison."""
 
@@ -157,7 +145,8 @@ def _outcome(
         raise DataError(
             f"{benchmark.name}: not one image of the {int(places.max()) + 1} classes asked for can be read"
         )
-    first = [places.tolist().index(place) for place in range(int(places.max()) + 1)]
+    listed = places.tolist()
+    first = [listed.index(place) for place in range(max(listed) + 1)]
     classes = embedder.classes(benchmark)[torch.tensor(first)]
     images = encoded.embeddings if among.all() else encoded.embeddings[among]
     found = hits(images, classes, target[among], embedder.device)

@@ -19,6 +19,7 @@ from patchclip.evaluation._metrics import (
     classification_chance,
     share_within,
 )
+from patchclip.evaluation._top1 import labels_of
 from patchclip.evaluation._zeroshot import Predictions, confusion, predict, worst_classes
 from patchclip.evaluation.embedder import Embedder, EncodedImages
 from patchclip.evaluation.result import Result, Samples
@@ -61,12 +62,7 @@ def zeroshot(embedder: Embedder, benchmark: Classification) -> Result:
     if twice:
         logger.info("%s: classes of one name tie, their images count as wrong: %s", benchmark.name, twice)
     encoded = embedder.images(benchmark.images, benchmark.name)
-    labels = torch.from_numpy(benchmark.labels)[encoded.indices]
-    if labels.min() < 0 or labels.max() >= count:
-        wrong = next(int(label) for label in labels if not 0 <= label < count)
-        raise DataError(
-            f"{benchmark.name}: label {wrong} must be in [0, {count - 1}]: it has {count} class names"
-        )
+    labels = labels_of(benchmark, encoded.indices)
     found = predict(encoded.embeddings, classes, labels, embedder.scale, embedder.device)
     recalls = class_recall(found.ranks, labels)
     ks = [k for k in (1, 5) if k <= count]

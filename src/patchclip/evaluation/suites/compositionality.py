@@ -98,8 +98,8 @@ def _set_name(selection: Selection) -> str:
 
 def _results(embedder: Embedder, selection: Selection, note: str) -> Iterator[Result]:
     """The result of one kind; none, with a warning, where not one of its questions can be asked."""
-    encoded = embedder.images(selection.images, _set_name(selection))
     _check(selection)
+    encoded = embedder.images(selection.images, _set_name(selection))
     readable = {image: row for row, image in enumerate(encoded.indices.tolist())}
     choices = [each for each in selection.choices if all(image in readable for image in each.images)]
     if not choices:

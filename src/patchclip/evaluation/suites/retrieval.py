@@ -11,6 +11,7 @@ from torch import Tensor
 from patchclip.data.sets import Benchmark, Retrieval
 from patchclip.errors import DataError
 from patchclip.evaluation._metrics import matched_ranks, retrieval_chance, share_within
+from patchclip.evaluation._spread import spread
 from patchclip.evaluation.embedder import Embedder, EncodedImages
 from patchclip.evaluation.result import Result, Samples
 
@@ -142,12 +143,6 @@ def _searches(
     return by_text, by_image
 
 
-def _spread(total: int) -> list[int]:
-    """Up to EXAMPLES positions spread evenly over range(total): chosen by place, never by success."""
-    shown = min(EXAMPLES, total)
-    return [(2 * i + 1) * total // (2 * shown) for i in range(shown)]
-
-
 def _caption_rows(encoded: EncodedImages, texts: Sequence[str], search: _Search) -> list[dict[str, Any]]:
     """Examples of caption -> images; image numbers are indices into the benchmark."""
     return [
@@ -157,7 +152,7 @@ def _caption_rows(encoded: EncodedImages, texts: Sequence[str], search: _Search)
             "top": encoded.indices[search.top[i, :EXAMPLE_TOP]].tolist(),
             "rank": int(search.ranks[i]),
         }
-        for i in _spread(len(texts))
+        for i in spread(len(texts), EXAMPLES)
     ]
 
 
@@ -173,5 +168,5 @@ def _image_rows(texts: Sequence[str], search: _Search) -> list[dict[str, Any]]:
             ],
             "rank": int(search.ranks[i]),
         }
-        for i in _spread(len(search.ranks))
+        for i in spread(len(search.ranks), EXAMPLES)
     ]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from patchclip.data.sets import Benchmark, Classification
 from patchclip.errors import ConfigError
+from patchclip.evaluation._spread import spread
 from patchclip.evaluation.corruption.scores import corruption_result
 from patchclip.evaluation.corruption.views import SEVERITIES, check_severities, chosen
 from patchclip.evaluation.embedder import Embedder
@@ -62,13 +63,16 @@ class RobustnessSuite:
             yield shift_result(embedder, shifted, reference_of(shifted, usable))
         kinds = chosen(self.corruptions)
         for benchmark in shown if kinds else ():
-            indices = spread(len(benchmark), self.images)
-            yield corruption_result(embedder, benchmark, kinds, self.severities, indices)
+            yield corruption_result(embedder, benchmark, kinds, self.severities, self._indices(benchmark))
         for benchmark in shown if self.typographic else ():
             if len({name.strip().casefold() for name in benchmark.classnames}) > 1:
-                yield typographic_result(embedder, benchmark, spread(len(benchmark), self.images))
+                yield typographic_result(embedder, benchmark, self._indices(benchmark))
         for benchmark in usable if self.paraphrase else ():
             yield paraphrase_result(embedder, benchmark)
+
+    def _indices(self, benchmark: Classification) -> list[int]:
+        """The images that are changed."""
+        return spread(len(benchmark), self.images or len(benchmark))
 
     def _shown(self, sets: Sequence[Classification]) -> list[Classification]:
         """The sets whose images are changed."""
@@ -85,9 +89,3 @@ class RobustnessSuite:
         found = [reference_of(each, sets) for each in shifted_sets(sets)]
         references = [each for each in sets if any(each is reference for reference in found)]
         return references or [max(sets, key=len)]
-
-
-def spread(total: int, most: int) -> list[int]:
-    """At most `most` numbers of range(total), spread evenly; 0 takes all."""
-    shown = min(most, total) if most else total
-    return [(2 * i + 1) * total // (2 * shown) for i in range(shown)]
