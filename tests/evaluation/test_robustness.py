@@ -165,6 +165,6 @@ def test_images_are_spread_evenly() -> None:
     assert spread(10, 3) == [1, 5, 8]
     assert spread(3, 200) == [0, 1, 2]
     assert spread(4, 0) == []
-    four = labelled([0, 1, 0, 1], ("cat", "dog"))
+    four = colours(count=4)
     assert RobustnessSuite(images=0)._indices(four) == [0, 1, 2, 3]
     assert RobustnessSuite(images=2)._indices(four) == [1, 3]
