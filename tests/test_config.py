@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from patchclip import _config_file, config
-from patchclip.config import TrainConfig, changed_keys, config_from_dict, config_to_dict, load_config
+from patchclip.config import TrainConfig, changed_keys, chooses, config_from_dict, config_to_dict, load_config
 from patchclip.errors import ConfigError
 
 RECIPES = sorted(path.stem for path in (Path(config.__file__).parent / "recipes").glob("*.yaml"))
@@ -103,7 +103,7 @@ def test_interpolation_is_resolved() -> None:
         ("trian.epochs=3", r"unknown key 'trian'; did you mean 'train'\?"),
         ("zzz=3", r"unknown key 'zzz'; Keys at the top"),
         ("train=3", r"train=3 must be a section with keys"),
-        ("masking=random", r"masking='random' must be a section with keys"),
+        ("masking={mask_ratio", r"override 'masking={mask_ratio': the value is not valid YAML"),
         ("train.epochs", r"override 'train.epochs' must read key=value, for instance train.epochs=VALUE"),
         ("--lr=3", r"override '--lr=3' must read key=value"),
         ("train.epochs=[1,", r"override 'train.epochs=\[1,': the value is not valid YAML"),
@@ -247,3 +247,22 @@ def test_no_two_configurations_share_their_sections() -> None:
     for field in dataclasses.fields(TrainConfig):
         value = getattr(first, field.name)
         assert isinstance(value, str) or value is not getattr(second, field.name)
+
+
+def test_a_section_may_be_named_alone() -> None:
+    spelt = [
+        "model.name=ViT-B-16",
+        "model.pretrained=a.safetensors",
+        "data.pairs=x.tar",
+        "masking.name=random",
+    ]
+    short = ["model=ViT-B-16", "pretrained=a.safetensors", "data=x.tar", "masking=random"]
+    assert load_config(None, short) == load_config(None, spelt)
+    assert load_config(None, ["masking={name: random}"]).masking == {"name": "random"}
+
+
+def test_a_head_is_chosen_or_absent() -> None:
+    assert load_config(None, []).head == {"name": None}
+    assert not chooses(load_config(None, []), "head")
+    with pytest.raises(ConfigError, match=r"head.name=null has no option hidden: name the head"):
+        load_config(None, ["head.hidden=3"])

@@ -16,20 +16,21 @@ SCRIPTS = sorted(
 )
 
 LAYERS = (
-    ("errors", "contracts", "registry", "config", "_config_base", "_config_file", "_config_rules"),
+    ("errors", "contracts", "registry", "spec", "config", "_config_base", "_config_file", "_config_rules"),
     ("data", "models", "masking", "losses", "stability", "reduction", "heads"),
-    ("dense", "evaluation", "adapt", "geometry", "curation", "anomaly", "draw"),
+    ("dense",),
+    ("evaluation", "adapt", "geometry", "curation", "anomaly", "draw"),
     ("engine",),
     ("report", "apps"),
     ("_cli_format", "_cli_bars"),
-    ("_cli_eval",),
+    ("_cli_eval", "_cli_dense"),
     ("cli",),
     ("__main__",),
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
-METHOD_FOLDERS = ("masking", "losses", "stability", "reduction")
-EXTRAS = {"syntax": ("textblob",)}
-"""Method -> the packages of the extra that it needs."""
+METHOD_FOLDERS = ("masking", "losses", "stability", "reduction", "heads", "dense/methods", "dense/refinement")
+EXTRAS = {"syntax": ("textblob",), "_proxy": ("timm",)}
+"""Method, or helper of methods -> the packages that it needs beside torch."""
 KNOW_CONFIG = {
     *("config", "_config_base", "_config_file", "_config_rules"),
     *("engine", "report", "_cli_format", "cli"),
@@ -102,7 +103,8 @@ METHODS = [path for folder in METHOD_FOLDERS for path in sorted((PACKAGE / folde
 @pytest.mark.parametrize("path", METHODS, ids=identify)
 def test_a_method_knows_only_torch_the_contracts_and_its_folders_helpers(path: Path) -> None:
     allowed = {"torch", "jaxtyping", *sys.stdlib_module_names, *EXTRAS.get(path.stem, ())}
-    ours = ("patchclip.contracts.", "patchclip.errors.", f"patchclip.{path.parent.name}._")
+    folder = ".".join(path.parent.relative_to(PACKAGE).parts)
+    ours = ("patchclip.contracts.", "patchclip.errors.", f"patchclip.{folder}._")
     for name in imports(path):
         assert name.split(".")[0] in allowed or name.startswith(ours), f"{name} is not a method's business"
 

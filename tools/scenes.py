@@ -13,11 +13,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 from tools.samples_shards import Sample, write_shard
-from tools.scenes_cut import SIDE, cut, far_colour, mask, picture, placed, scaled, tinted
-from tools.scenes_words import COLOURS, EMOJI, RELATIONS, RENDERS, Plan, Thing, Told
+from tools.scenes_cut import far_colour
+from tools.scenes_words import EMOJI, RENDERS, Plan
+
+from patchclip.data.compose.cut import cut, scaled, tinted
+from patchclip.data.compose.place import SIDE, paint, placed, square
+from patchclip.data.compose.words import COLOURS, PLAIN, RELATIONS, SIZES, THIRD, Thing, Told
 
 ROUNDS = 3
 GROUPS = (  # kinds, attributes
@@ -32,16 +35,6 @@ GROUPS = (  # kinds, attributes
     (("replace_obj", "swap_obj"), ""),
     (("replace_obj", "swap_att", "replace_rel"), "colours"),
 )
-LENGTHS = {"": 0.4, "large": 0.52, "small": 0.24}
-THIRD = 0.26
-PLAIN = {
-    "on a white background": (250, 250, 250),
-    "on a light blue background": (190, 220, 245),
-    "on a light green background": (205, 235, 200),
-    "on a pale yellow background": (250, 242, 200),
-    "on a light grey background": (215, 215, 215),
-    "on a pale pink background": (248, 220, 225),
-}
 PHOTOS = {
     "on grey bricks": "photo_brick",
     "among the stars": "photo_hubble_deep_field",
@@ -98,52 +91,35 @@ def ground(rng: random.Random, where: str, photos: dict[str, Sample]) -> Image.I
     """Return the background of the words: a colour, or a random square of a photograph."""
     if where in PLAIN:
         return Image.new("RGBA", (SIDE, SIDE), (*PLAIN[where], 255))
-    image = picture(photos[PHOTOS[where]].image)
-    side = int(min(image.size) * rng.uniform(0.75, 1.0))
-    x, y = rng.randint(0, image.width - side), rng.randint(0, image.height - side)
-    square = image.crop((x, y, x + side, y + side))
-    return square.resize((SIDE, SIDE), Image.Resampling.LANCZOS).convert("RGBA")
+    file = io.BytesIO(photos[PHOTOS[where]].image)
+    return square(rng, Image.open(file).convert("RGB"))
 
 
 def added(rng: random.Random, told: Told, cuts: dict[str, Image.Image]) -> dict[str, str]:
     """Return the captions with a word too many: an object that is not there, a colour that is not seen."""
     wrong = {}
-    if told.third is None:
-        there = {told.first.noun, told.second.noun}
-        noun = rng.choice([n for n in sorted(cuts) if n not in there])
-        wrong["add_obj"] = str(Told(told.first, told.relation, told.second, Thing(noun), told.where))
-    plain = [t for t in (told.first, told.second) if not t.attribute]
+    first, second, *third = told.things
+    if not third:
+        noun = rng.choice([n for n in sorted(cuts) if n not in {first.noun, second.noun}])
+        wrong["add_obj"] = str(Told((first, second, Thing(noun)), told.relation, told.where))
+    plain = [t for t in (first, second) if not t.attribute]
     if plain:
         thing = Thing(plain[0].noun, far_colour(cuts[plain[0].noun]))
-        pair = [thing if t is plain[0] else t for t in (told.first, told.second)]
-        wrong["add_att"] = str(Told(pair[0], told.relation, pair[1], told.third, told.where))
+        pair = [thing if t is plain[0] else t for t in (first, second)]
+        wrong["add_att"] = str(Told((*pair, *third), told.relation, told.where))
     return wrong
 
 
 def compose(rng: random.Random, told: Told, canvas: Image.Image, cuts: dict[str, Image.Image]) -> Scene:
     """Paint what is told on the canvas."""
-    things = [told.first, told.second, *([told.third] if told.third else [])]
     images = []
-    for n, thing in enumerate(things):
+    for n, thing in enumerate(told.things):
         image = cuts[thing.noun]
         image = tinted(image, thing.attribute) if thing.attribute in COLOURS else image
-        length = THIRD if n == 2 else LENGTHS.get(thing.attribute, LENGTHS[""])
+        length = THIRD if n == 2 else SIZES.get(thing.attribute, SIZES[""])
         images.append(scaled(image, SIDE * length * rng.uniform(0.92, 1.08), rng.random() < 0.5))
-    spots = placed(rng, images, told.relation)
-    ids = np.zeros((SIDE, SIDE), np.uint8)
-    for n in (1, 0, 2) if told.relation == "in front of" else (0, 1, 2):
-        if n < len(things):
-            (x, y), image = spots[n], images[n]
-            canvas.alpha_composite(image, (x, y))
-            ids[y : y + image.height, x : x + image.width][mask(image)] = n + 1
-    objects: list[dict[str, object]] = []
-    for n, thing in enumerate(things):
-        ys, xs = np.where(ids == n + 1)
-        box = [int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1]
-        seen = round(len(xs) / int(mask(images[n]).sum()), 3)
-        item = {"id": n + 1, "noun": thing.noun, "attribute": thing.attribute, "box": box, "visible": seen}
-        objects.append({k: v for k, v in item.items() if v != ""})
-    return Scene(canvas.convert("RGB"), Image.fromarray(ids), told, {}, objects)
+    instances, objects = paint(canvas, told, images, placed(rng, images, told.relation))
+    return Scene(canvas.convert("RGB"), instances, told, {}, objects)
 
 
 def parts_of(samples: dict[str, Sample]) -> dict[str, Sample]:

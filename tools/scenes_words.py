@@ -11,12 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
-from tools.pairset.scene_words import COLOURS as PAINTS
+from patchclip.data.compose.words import OPPOSITE, Thing, Told
 
-COLOURS = {name: value for name, value in PAINTS.items() if name not in ("brown", "grey", "black", "white")}
-RELATIONS = ("to the left of", "above", "in front of")
-OPPOSITE = dict(zip(RELATIONS, ("to the right of", "below", "behind"), strict=True))
-OPPOSITE |= {b: a for a, b in OPPOSITE.items()}
 # zs_emoji: pictures of these classes
 # fmt: off
 EMOJI = (
@@ -52,33 +48,6 @@ RENDERS = {
 
 
 @dataclass(frozen=True)
-class Thing:
-    """An object of a scene with its colour or size, if it is told."""
-
-    noun: str
-    attribute: str = ""
-
-    def __str__(self) -> str:
-        words = f"{self.attribute} {self.noun}".strip()
-        return ("an " if words[0] in "aeiou" else "a ") + words
-
-
-@dataclass(frozen=True)
-class Told:
-    """What a caption says."""
-
-    first: Thing
-    relation: str
-    second: Thing
-    third: Thing | None
-    where: str
-
-    def __str__(self) -> str:
-        also = f", and {self.third}" if self.third else ""
-        return f"{self.first} {self.relation} {self.second}{also}, {self.where}"
-
-
-@dataclass(frozen=True)
 class Plan:
     """What the scenes of a group share.
 
@@ -108,7 +77,8 @@ class Plan:
         if "swap_obj" in on:
             pair.reverse()
         relation = OPPOSITE[self.relation] if "replace_rel" in on else self.relation
-        return Told(pair[0], relation, pair[1], Thing(self.third) if self.third else None, self.where)
+        third = [Thing(self.third)] if self.third else []
+        return Told((*pair, *third), relation, self.where)
 
     def scenes(self) -> Iterator[tuple[Told, dict[str, Told]]]:
         """Yield what each scene of the group shows, with what its wrong captions say, by kind."""

@@ -42,6 +42,8 @@ def _character(value: Any) -> bool:
 _RULES: tuple[_Rule, ...] = (
     ("data.pairs", _pairs, "must be a path, pattern or name, or a list of them"),
     ("data.caption", *_choice("random", "first")),
+    ("data.nouns", *_range(0, 1)),
+    ("data.features", lambda value: value != "", "must not be empty: it names a folder"),
     ("data.text_tokens", *_range(2)),
     ("data.augment", *_choice("open_clip", "light", "none")),
     ("data.workers", *_range(0)),

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import patchclip
-from patchclip import registry
+from patchclip import _cli_dense, _cli_eval, registry
 from patchclip._cli_bars import is_main_process, progress_bar
-from patchclip._cli_eval import add_verbs
 from patchclip._cli_format import (
     columns,
     eval_scores,
@@ -24,7 +23,7 @@ from patchclip._cli_format import (
     settings_help,
 )
 from patchclip._config_file import list_recipes
-from patchclip.config import load_config
+from patchclip.config import TrainConfig, chooses, load_config
 from patchclip.errors import ConfigError, Interrupted, PatchclipError
 
 FAMILIES = {
@@ -33,8 +32,16 @@ FAMILIES = {
     "clippers": "stability",
     "reducers": "reduction",
     "suites": "suites",
+    "heads": "heads",
+    "dense-methods": "dense",
+    "refinements": "refinement",
 }
 """Plural on the command line -> registry family."""
+
+ALIGN_RECIPE = "pacl_vit_b16"
+ALIGN_EPILOG = f"""Without --config the recipe {ALIGN_RECIPE} is taken. The model may be a run folder.
+
+example: patchclip align model=runs/demo data=samples output=runs/aligned"""
 
 MASKS_EPILOG = """A strategy takes options as NAME:key=value;key=value, for instance 'pgs:protect=0.2'.
 The foreground of NAME.jpg comes from --mask, NAME.mask.png or NAME.inst.png beside it, or its alpha channel.
@@ -74,11 +81,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Arguments of one command; its handler is `.run`. Settings may stand anywhere after `train`."""
+    """Arguments of one command; its handler is `.run`. Settings may stand anywhere after the verb."""
     parser = build_parser()
     arguments, rest = parser.parse_known_args(argv)
-    if rest and (arguments.verb != "train" or any(word.startswith("-") for word in rest)):
-        hint = "; settings are written key=value, as train.epochs=5" if arguments.verb == "train" else ""
+    trains = arguments.verb in ("train", "align")
+    if rest and (not trains or any(word.startswith("-") for word in rest)):
+        hint = "; settings are written key=value, as train.epochs=5" if trains else ""
         parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
     if rest:
         arguments.settings += rest
@@ -91,15 +99,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"patchclip {patchclip.__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    train = _verb(verbs, "train", _train, "train a CLIP, evaluate it and write a report", settings_help())
-    train.add_argument("--config", metavar="FILE", help="a YAML file or the name of a recipe, as demo")
-    train.add_argument("--resume", action="store_true", help="continue the run in the output folder, if any")
-    train.add_argument("--no-report", action="store_true", help="skip report.html")
-    train.add_argument("--dry-run", action="store_true", help="print what the run would take, train nothing")
-    train.add_argument("--gpus", type=int, metavar="N", help="GPUs of a dry run (default: 8)")
-    train.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="override a setting, see below")
+    _add_training(
+        _verb(verbs, "train", _train, "train a CLIP, evaluate it and write a report", settings_help())
+    )
+    words = "train a head that aligns the patches of a frozen CLIP with texts (PACL)"
+    _add_training(_verb(verbs, "align", _align, words, f"{ALIGN_EPILOG}\n\n{settings_help()}"))
 
-    add_verbs(verbs, _verb)
+    _cli_eval.add_verbs(verbs, _verb)
+    _cli_dense.add_verbs(verbs, _verb)
     _add_masks(verbs)
 
     listing = _verb(verbs, "list", _list, "print what there is, with references")
@@ -111,6 +118,16 @@ def build_parser() -> argparse.ArgumentParser:
     report = _verb(verbs, "report", _report, "write report.html of a run again")
     report.add_argument("folder", type=Path, metavar="RUN", help="the run folder")
     return parser
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `train` and `align`."""
+    parser.add_argument("--config", metavar="FILE", help="a YAML file or the name of a recipe, as demo")
+    parser.add_argument("--resume", action="store_true", help="continue the run in the output folder, if any")
+    parser.add_argument("--no-report", action="store_true", help="skip report.html")
+    parser.add_argument("--dry-run", action="store_true", help="print what the run would take, train nothing")
+    parser.add_argument("--gpus", type=int, metavar="N", help="GPUs of a dry run (default: 8)")
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="override a setting, see below")
 
 
 def _add_masks(verbs: Any) -> None:
@@ -160,7 +177,19 @@ def _verb(
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    config = load_config(arguments.config, arguments.settings)
+    return _run_training(arguments, load_config(arguments.config, arguments.settings))
+
+
+def _align(arguments: argparse.Namespace) -> int:
+    config = load_config(arguments.config or ALIGN_RECIPE, arguments.settings)
+    if not chooses(config, "head"):
+        known = ", ".join(registry.names("heads"))
+        raise ConfigError(f"{arguments.config} names no head to align: add head.name=NAME (Known: {known})")
+    return _run_training(arguments, config)
+
+
+def _run_training(arguments: argparse.Namespace, config: TrainConfig) -> int:
+    """Trains what a configuration says, or plans it, and writes the report."""
     if arguments.dry_run:
         from patchclip.engine.plan import describe, plan
 

@@ -25,7 +25,7 @@ def _key(default: Any, text: str) -> Any:
     return field(default=default, metadata={"text": text})
 
 
-def _method(key: str, name: str, text: str) -> Any:
+def _method(key: str, name: str | None, text: str) -> Any:
     return field(default_factory=lambda: {key: name}, metadata={"text": text})
 
 
@@ -40,6 +40,8 @@ class DataConfig:
     separator: str | None = _key(None, "cells of a csv: null takes ',' in .csv and a tab in .tsv")
     caption_separator: str | None = _key(None, "splits one caption cell into several captions")
     split: str = _key("train", "split of a Hugging Face data set")
+    nouns: float = _key(0.0, "share of the captions that are a noun of the caption in a prompt (PACL)")
+    features: str | None = _key(None, "folder that keeps the frozen patches of every image, for a head")
     text_tokens: int | None = _key(None, "tokens a caption is cut to in training; null takes the context")
     augment: str = _key("open_clip", "image augmentation: open_clip, light or none")
     workers: int = _key(0, "loader processes a rank; 0 loads in the training process")
@@ -151,6 +153,9 @@ class TrainConfig:
     stability: dict[str, Any] = _method(
         "clip", "none", "gradient clipper; options beside it: see `patchclip show stability/NAME`"
     )
+    head: dict[str, Any] = _method(
+        "name", None, "head trained on frozen towers; options beside it: see `patchclip show heads/NAME`"
+    )
     optim: OptimConfig = _key(OptimConfig, "")
     train: LoopConfig = _key(LoopConfig, "")
     eval: EvalConfig = _key(EvalConfig, "")
@@ -164,8 +169,17 @@ METHODS: dict[str, tuple[str, str]] = {
     "text": ("reduction", "name"),
     "loss": ("losses", "name"),
     "stability": ("stability", "clip"),
+    "head": ("heads", "name"),
 }
 """Section of the configuration -> the registry family it chooses from, and the key that holds the name."""
+
+SHORT: dict[str, str] = {
+    "model": "model.name",
+    "pretrained": "model.pretrained",
+    "data": "data.pairs",
+    **{section: f"{section}.{key}" for section, (_, key) in METHODS.items()},
+}
+"""What `model=ViT-B-16` and its like on the command line stand for."""
 
 
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> TrainConfig:
@@ -179,7 +193,8 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
 
     Args:
         path: a YAML file, the name of a shipped recipe (`demo`), or None for the defaults.
-        overrides: `key.path=value` strings; values are YAML (`masking.mask_ratio=[0.3,0.5]`).
+        overrides: `key.path=value` strings; values are YAML (`masking.mask_ratio=[0.3,0.5]`). The keys of
+            `SHORT` may stand alone: `model=ViT-B-16`.
 
     Returns:
         A validated configuration.
@@ -190,9 +205,9 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     defaults = config_to_dict(TrainConfig())
     names = {section: (key, str(defaults[section][key])) for section, (_, key) in METHODS.items()}
     tree = {} if path is None else _config_base.read(path, TrainConfig, names)
-    given = _config_file.parse_overrides(overrides, TrainConfig)
-    for section, (family, key) in METHODS.items():
-        _config_file.drop_stale(tree, given, section, (family, key, defaults[section][key]))
+    given = _config_file.parse_overrides([_spelt_out(each) for each in overrides], TrainConfig)
+    for section, (family, _) in METHODS.items():
+        _config_file.drop_stale(tree, given, section, (family, *names[section]))
     config = _config_file.typed(TrainConfig, tree, given)
     validate(config)
     return config
@@ -228,8 +243,24 @@ def validate(config: TrainConfig) -> None:
     checked = config_to_dict(_config_file.typed(TrainConfig, values))
     check_values(checked)
     for section in METHODS:
-        family, name, given = method(config, section)
-        registry.check(family, name, given, beside=METHODS[section][1])
+        if chooses(config, section):
+            family, name, given = method(config, section)
+            registry.check(family, name, given, beside=METHODS[section][1])
+
+
+def chooses(config: TrainConfig, section: str) -> bool:
+    """Whether a section names a method at all; `head.name` is null where the towers themselves are trained.
+
+    Raises:
+        ConfigError: options of a head that is not named.
+    """
+    values = getattr(config, section)
+    if section != "head" or values.get("name") is not None:
+        return True
+    if len(values) > 1:
+        options, known = ", ".join(set(values) - {"name"}), ", ".join(registry.names("heads"))
+        raise ConfigError(f"head.name=null has no option {options}: name the head (head.name={known})")
+    return False
 
 
 def method(config: TrainConfig, section: str) -> tuple[str, str, dict[str, Any]]:
@@ -237,7 +268,7 @@ def method(config: TrainConfig, section: str) -> tuple[str, str, dict[str, Any]]
 
     Args:
         config: the run.
-        section: a key of `METHODS`: masking, loss or stability.
+        section: a key of `METHODS`, as masking or loss, for which `chooses` holds.
     """
     family, key = METHODS[section]
     chosen = getattr(config, section)
@@ -253,6 +284,12 @@ def changed_keys(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     before, after = dict(flatten(a)), dict(flatten(b))
     gone = object()
     return [key for key in {**before, **after} if before.get(key, gone) != after.get(key, gone)]
+
+
+def _spelt_out(override: str) -> str:
+    """`model=ViT-B-16` as `model.name=ViT-B-16`; a section given as a mapping stays one."""
+    key, sign, value = override.partition("=")
+    return f"{SHORT[key]}={value}" if key in SHORT and sign and not value.startswith("{") else override
 
 
 def _plain(value: Any) -> Any:

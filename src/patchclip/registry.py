@@ -26,6 +26,9 @@ FAMILIES: dict[str, str] = {
     "stability": "patchclip.stability",
     "reduction": "patchclip.reduction",
     "suites": "patchclip.evaluation.suites",
+    "heads": "patchclip.heads",
+    "dense": "patchclip.dense.methods",
+    "refinement": "patchclip.dense.refinement",
 }
 """Family -> the package that holds its methods. A new family is one line here."""
 
@@ -35,6 +38,9 @@ _PLURAL = {
     "stability": "gradient clippers",
     "reduction": "reducers",
     "suites": "suites",
+    "heads": "heads",
+    "dense": "dense methods",
+    "refinement": "refinements",
 }
 
 

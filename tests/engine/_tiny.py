@@ -119,6 +119,13 @@ def tiny(pairs: Path, output: Path, **sections: Any) -> TrainConfig:
     return config_from_dict(values(pairs, output, **sections))
 
 
+def aligned(pairs: Path, output: Path, **sections: Any) -> TrainConfig:
+    """A tiny alignment: 12 steps of 8 pairs train a head on a random frozen model."""
+    tree = values(pairs, output, **{"head": {"name": "pacl"}, "data": {"augment": "none"}, **sections})
+    tree["masking"], tree["loss"] = {"name": "none"}, {"name": "pacl"} | sections.get("loss", {})
+    return config_from_dict(tree)
+
+
 def architecture(**overrides: Any) -> Architecture:
     """The tiny model with random weights, drawn from torch's generator."""
     return create("ViT-Ti-16", overrides={**TINY, **overrides})

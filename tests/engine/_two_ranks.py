@@ -2,7 +2,9 @@
 
 import contextlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -22,10 +24,15 @@ from patchclip.masking.random import RandomMask
 from patchclip.masking.resize import ResizeMask
 from patchclip.models.blocks import find_blocks
 from patchclip.models.masked import MaskSlot, attach
-from tests.engine._tiny import architecture, tiny
+from tests.engine._tiny import aligned, architecture, tiny
 
 CPU = torch.device("cpu")
 BATCH = 8
+ALIGNED: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "aligned": lambda out: {"augment": "none"},
+    "aligned-kept": lambda out: {"augment": "none", "features": str(out / "patches")},
+}
+"""Runs that align a head -> their data section; the second keeps its patches in OUT/patches."""
 VIEWS = {
     "masking": {"name": "attentive"},
     "loss": {"name": "attentive", "hidden": 16},
@@ -120,6 +127,8 @@ def main(out: Path, pairs: Path) -> None:
         torch.save({"status": result.status, "step": result.step}, out / f"result-{world.rank}.pt")
         assert train(config, resume=True).status == "done"
         train(tiny(pairs, out / "views", **VIEWS))
+        for name, data in ALIGNED.items():
+            train(aligned(pairs, out / name, data=data(out)))
         wait(world)
     assert not dist.is_initialized()
 

@@ -11,12 +11,11 @@ import torch
 from patchclip.engine.assemble import (
     Parts,
     assemble,
-    choose_precision,
-    kernels,
     per_rank_micro_batch,
     total_steps,
 )
 from patchclip.engine.distributed import World
+from patchclip.engine.precision import choose_precision, kernels
 from patchclip.errors import ConfigError, TowerError
 from patchclip.masking.pgs import PGSMask
 from patchclip.stability.norm import NormClip

@@ -15,8 +15,8 @@ from patchclip.engine.distributed import GatheredLoss, World, any_rank, joined, 
 from patchclip.engine.step import Towers
 from patchclip.engine.tracking import read_metrics
 from patchclip.engine.train import train
-from tests.engine._tiny import tiny
-from tests.engine._two_ranks import CASES, CPU, VIEWS, global_batch, masked_model
+from tests.engine._tiny import aligned, tiny
+from tests.engine._two_ranks import ALIGNED, CASES, CPU, VIEWS, global_batch, masked_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -105,8 +105,20 @@ def test_two_ranks_train_views_under_a_teacher_as_one_process_does(
         assert [line[key] for line in both] == pytest.approx([line[key] for line in one], rel=1e-3), key
 
 
+@pytest.mark.parametrize("name", ALIGNED)
+def test_two_ranks_align_a_head_as_one_process_does(
+    out: Path, pairs: Path, tmp_path: Path, name: str
+) -> None:
+    alone = train(aligned(pairs, tmp_path / "alone", data=ALIGNED[name](tmp_path)))
+    both, one = (
+        [line for line in read_metrics(run) if line["kind"] == "train"] for run in (out / name, alone.run)
+    )
+    for key in ("loss", "grad_norm"):
+        assert [line[key] for line in both] == pytest.approx([line[key] for line in one], rel=1e-3), key
+
+
 def test_two_ranks_leave_one_run_folder(out: Path) -> None:
-    assert {path.name for path in out.iterdir() if path.is_dir()} == {"run", "views"}
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {"run", "views", "patches", *ALIGNED}
     run = out / "run"
     assert sorted(path.name for path in run.iterdir()) == [
         "checkpoints",

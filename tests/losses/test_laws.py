@@ -1,5 +1,7 @@
 """What holds for every loss, ours and those to come."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,10 +14,29 @@ from tests.losses._batches import embeddings, scalar
 NAMES = registry.names("losses")
 
 
+class OfScores:
+    """A loss that reads the scores of a patch head, given those of whole images: their cosines."""
+
+    def __init__(self, loss: Any) -> None:
+        self.loss = loss
+
+    def __call__(
+        self,
+        image: Tensor,
+        text: Tensor,
+        logit_scale: Tensor,
+        logit_bias: Tensor | None = None,
+        **extras: Any,
+    ) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = self.loss(image @ text.T, logit_scale, **extras)
+        return found
+
+
 @pytest.fixture(params=NAMES)
 def loss(request: pytest.FixtureRequest) -> Loss:
-    found: Loss = registry.build("losses", request.param)
-    return found
+    found: Any = registry.build("losses", request.param)
+    made: Loss = OfScores(found) if getattr(found, "pairwise", False) else found
+    return made
 
 
 def total(terms: dict[str, Tensor]) -> Tensor:

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from collections.abc import Callable
 
 from PIL import Image, UnidentifiedImageError
 
@@ -38,6 +39,22 @@ def decode_image(data: bytes) -> Image.Image:
         UnusableError: The bytes are no image of these formats, are damaged or cut, or decode to more pixels
             than `PIL.Image.MAX_IMAGE_PIXELS`.
     """
+    return decode(data, lambda image: image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def decode(
+    data: bytes, finish: Callable[[Image.Image], Image.Image], size: tuple[int, int] | None = None
+) -> Image.Image:
+    """What `finish` makes of the picture in the bytes, with every pixel loaded.
+
+    Args:
+        data: The whole image file.
+        finish: Gets the picture in the mode of its file; may raise UnusableError.
+        size: A JPEG is decoded at 1/2, 1/4 or 1/8 if that is still at least this (width, height).
+
+    Raises:
+        UnusableError: As `decode_image` says.
+    """
     if not data:
         raise UnusableError("the image file is empty")
     with warnings.catch_warnings():
@@ -45,8 +62,12 @@ def decode_image(data: bytes) -> Image.Image:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             image = Image.open(io.BytesIO(data), formats=_formats(data))
+            if size is not None:
+                image.draft(None, size)
             image.load()
-            return image if image.mode == "RGB" else image.convert("RGB")
+            return finish(image)
+        except UnusableError:
+            raise
         except UnidentifiedImageError as error:
             kinds = f"{', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}"
             raise UnusableError(f"the image cannot be decoded: it must be {kinds}") from error

@@ -66,6 +66,7 @@ def open_pairs(
 
     Understood are
     - "samples": the training pairs that ship with patchclip;
+    - "scenes", "scenes:COUNT" or "scenes:COUNT:SEED": scenes composed of their objects while they are read;
     - webdataset shards: `data/pairs-{000..004}.tar`, `data/*.tar`, `s3://bucket/pairs-000.tar` (any address
       of fsspec; downloaded once), several joined by "::" or as a list;
     - tables .csv, .tsv and .parquet with an image path and one or, with `Columns.caption_separator`,
@@ -172,6 +173,13 @@ def _read_hub(paths: list[Any], opening: _Opening) -> PairSource:
     return sources[0] if len(sources) == 1 else _Joined(sources)
 
 
+def _read_scenes(items: list[Any], opening: _Opening) -> PairSource:
+    from patchclip.data.compose.source import SceneSource
+
+    sources: list[PairSource] = [SceneSource.named(item) for item in items]
+    return sources[0] if len(sources) == 1 else _Joined(sources)
+
+
 def _read_dataset(items: list[Any], opening: _Opening) -> PairSource:
     from patchclip.data._hub import HubSource
 
@@ -217,6 +225,8 @@ def _locate(pattern: str) -> tuple[list[tuple[Reader, str]], list[str]]:
         return [(_read_hub, pattern.removeprefix("hf:"))], []
     if pattern.startswith("pipe:"):
         raise DataError(f"pairs={pattern!r} must be a path or an address: use s3://, https:// ...")
+    if pattern.split(":")[0] == "scenes":
+        return [(_read_scenes, pattern)], []
     if pattern == "samples":
         pattern = str(_SHIPPED / "*.tar")
     found, missing = _paths.find(pattern)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from patchclip.data._decode import IMAGE_EXTENSIONS, UnusableError, decode_image
+from patchclip.data._decode import UnusableError, decode_image
+from patchclip.data.pictures import read_bytes, unusable
 from patchclip.errors import ConfigError, DataError
 
 SIBLINGS = (".mask.png", ".inst.png")
@@ -59,11 +60,11 @@ def read_scenes(paths: Sequence[str | Path], masks: Sequence[str | Path] = ()) -
 
 
 def _read(path: Path, mask: Path | None) -> Scene:
-    data = _bytes(path, "image")
+    data = read_bytes(path, "image")
     try:
         image = decode_image(data)
     except UnusableError as error:
-        raise _unusable(path, error) from error
+        raise unusable(path, error) from error
     beside = (path.with_name(path.stem + ending) for ending in SIBLINGS)
     mask = mask or next((file for file in beside if file.is_file() and file != path), None)
     foreground = _alpha(path, data) if mask is None else _mask(mask)
@@ -71,23 +72,6 @@ def _read(path: Path, mask: Path | None) -> Scene:
         theirs, ours = ("{} x {}".format(*size) for size in (foreground.size, image.size))
         raise DataError(f"{mask} has {theirs} pixels but {path} has {ours}: a mask must fit its image")
     return Scene(path.stem, image, foreground)
-
-
-def _bytes(path: Path, what: str) -> bytes:
-    if path.is_dir():
-        endings = ", ".join(IMAGE_EXTENSIONS)
-        raise DataError(f"{path} is a folder: name its {what} files, for instance {path}/*.jpg ({endings})")
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}): name an {what} file") from error
-
-
-def _unusable(path: Path, error: UnusableError) -> DataError:
-    cure = ""
-    if "DecompressionBomb" in str(error):
-        cure = f"; make it smaller first, at most {Image.MAX_IMAGE_PIXELS} pixels"
-    return DataError(f"{path} cannot be used: {error}{cure}")
 
 
 def _alpha(path: Path, data: bytes) -> Image.Image | None:
@@ -103,11 +87,11 @@ def _alpha(path: Path, data: bytes) -> Image.Image | None:
 
 
 def _mask(path: Path) -> Image.Image:
-    data = _bytes(path, "mask")
+    data = read_bytes(path, "mask")
     try:
         decode_image(data)
     except UnusableError as error:
-        raise _unusable(path, error) from error
+        raise unusable(path, error) from error
     with Image.open(io.BytesIO(data)) as image:
         values = np.asarray(image)
         colours = values if values.ndim == 2 else values[..., : 3 if values.shape[2] > 2 else 1].max(axis=2)

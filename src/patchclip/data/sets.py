@@ -144,7 +144,50 @@ class Selection:
         return len(self.choices)
 
 
-Benchmark = Classification | Multilabel | Retrieval | Selection
+class Masks(Protocol):
+    """The masks of one split, decoded when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Int64[np.ndarray, "h w"]:
+        """Class of every pixel in [0, c), or -1 where it is not scored.
+
+        Raises:
+            DataError: naming file and cause, where it cannot be read or holds another value.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """Images with a class for every pixel.
+
+    Attributes:
+        name: of the set.
+        images: n images.
+        masks: n masks, each of its image's size.
+        classnames: c names, in the order of the labels: the first synonym of each.
+        synonyms: of each class, all names that are asked for; the class's score is the best of them.
+        background: index of the class "background" in [0, c), or None where every pixel has a class.
+        protocol: name of the preset of sizes, windows and thresholds in `evaluation`, "" for the default.
+    """
+
+    name: str
+    images: Images
+    masks: Masks
+    classnames: tuple[str, ...]
+    synonyms: tuple[tuple[str, ...], ...]
+    background: int | None = None
+    protocol: str = ""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, Int64[np.ndarray, "h w"]]:
+        return self.images[index], self.masks[index]
+
+
+Benchmark = Classification | Multilabel | Retrieval | Selection | Segmented
 
 
 def prompts(classname: str, templates: tuple[str, ...] | Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -14,6 +13,7 @@ from patchclip.contracts import BadSample, Batch, Pair, SeededTokenizer
 from patchclip.data import captions
 from patchclip.data._order import Order, Place, Steps, draws
 from patchclip.data._worker import leave_signals_to_main
+from patchclip.data.nouns import NounPrompts
 from patchclip.data.pairs import PairSource
 from patchclip.errors import ConfigError, DataError
 
@@ -21,7 +21,8 @@ _PROBES = 100  # other pairs that are tried in place of a bad one
 _FEWEST = 20  # a share of bad samples is not judged on fewer
 _STRIDE = 2_654_435_761  # a prime: with it the probes visit every pair of a source once before any twice
 
-Transform = Callable[[Image.Image], Tensor]
+Transform = Callable[[Any], Tensor]
+"""What `Pair.image` becomes: a picture float32 [3,h,w], a tensor (data/features.py) usually itself."""
 Tokenizer = Callable[[list[str]], Tensor] | SeededTokenizer
 Skipped = tuple[int, BadSample]
 
@@ -38,6 +39,7 @@ class StreamOptions:
         workers: Reading processes beside this one; 0 reads in this one. Batches do not depend on it.
         caption: "random" draws one caption of an image anew in each epoch, "first" always takes the first.
         max_bad_share: Share of bad samples in [0, 1] above which the stream fails.
+        nouns: Share in [0, 1] of the captions that are replaced by one of their nouns in a prompt.
     """
 
     batch_size: int
@@ -47,9 +49,11 @@ class StreamOptions:
     workers: int = 0
     caption: str = "random"
     max_bad_share: float = 0.05
+    nouns: float = 0.0
 
     def __post_init__(self) -> None:
         captions.check_mode(self.caption)
+        NounPrompts(self.nouns)
         if self.batch_size < 1:
             raise ConfigError(f"batch_size={self.batch_size} must be at least 1: the pairs of one batch")
         if not 0 <= self.rank < self.world_size:
@@ -94,6 +98,7 @@ class _Samples(Dataset[_Item]):
         self._source = source
         self._transforms = transforms
         self._options = options
+        self._nouns = NounPrompts(options.nouns)
 
     def __getitem__(self, position: Place) -> _Item:
         epoch, index, reading = position
@@ -105,6 +110,7 @@ class _Samples(Dataset[_Item]):
                 with _Seeded(augmentation):
                     pixels = self._transforms[reading](pair.image)
                 caption = captions.choose(pair.captions, self._options.caption, draw)
+                caption = self._nouns.choose(caption, draw)
                 return _Item(pixels, caption, pair.key, seed, reading, tuple(bad))
             bad.append((candidate, pair))
         return _Item(None, "", "", seed, reading, tuple(bad))

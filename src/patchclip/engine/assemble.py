@@ -1,25 +1,28 @@
 """Builds the parts of a training run from its configuration."""
 
-import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from patchclip import registry
-from patchclip.config import TrainConfig, method
+from patchclip.config import TrainConfig, chooses, method
 from patchclip.contracts import Batch, ClipStats, GradClipper
+from patchclip.data.features import FeatureSource, Filling, as_kept
 from patchclip.data.pairs import Columns, PairSource, open_pairs
 from patchclip.data.stream import PairStream, StreamOptions
+from patchclip.engine.align import AlignmentStep, PairwiseHead
 from patchclip.engine.captions import build_reducer
-from patchclip.engine.distributed import GatheredLoss, World
+from patchclip.engine.distributed import GatheredLoss, World, wait
+from patchclip.engine.head import build_head, frozen_towers, kept_features
 from patchclip.engine.optim import adamw
+from patchclip.engine.precision import autocast, kernels
 from patchclip.engine.stages import readings
 from patchclip.engine.step import ContrastiveStep, Towers
 from patchclip.engine.teacher import Teacher, build_teacher
@@ -27,10 +30,12 @@ from patchclip.engine.views import ViewLoss, build_views, with_heads
 from patchclip.errors import ConfigError
 from patchclip.models.architectures import Architecture, create
 from patchclip.models.blocks import compile_blocks
+from patchclip.models.heads import Head
 from patchclip.models.masked import MaskSlot, attach, hash_seed
-from patchclip.models.towers import PRECISIONS
 
 MAX_LOGIT_SCALE = math.log(100)
+Gradients = ContrastiveStep | AlignmentStep
+OnFilled = Callable[[int, int], object]
 
 
 @dataclass
@@ -38,12 +43,11 @@ class Parts:
     """Everything one training run is made of, on one rank."""
 
     architecture: Architecture
+    head: Head | None
     source: PairSource
     stream: PairStream
-    slot: MaskSlot | None
-    teacher: Teacher | None
     loss: nn.Module
-    gradients: ContrastiveStep
+    gradients: Gradients
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     clipper: GradClipper
@@ -59,8 +63,23 @@ class Parts:
 
     @property
     def model(self) -> Any:
-        """The model that is trained."""
+        """The CLIP; with a head it is frozen."""
         return self.architecture.model
+
+    @property
+    def slot(self) -> MaskSlot | None:
+        """Where patches are dropped, if they are."""
+        return self.gradients.slot
+
+    @property
+    def teacher(self) -> Teacher | None:
+        """What guides the masker, if anything does."""
+        return self.gradients.teacher
+
+    @property
+    def trained(self) -> nn.Module:
+        """What is trained: the head if there is one, else the model."""
+        return self.model if self.head is None else self.head.module
 
     def to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Pixels and tokens where the model lies."""
@@ -72,17 +91,18 @@ class Parts:
     def update(self) -> ClipStats:
         """Clips, steps, averages: an update whose gradients are not finite is skipped on the device."""
         self.scaler.unscale_(self.optimizer)
-        stats = self.clipper((*self.model.named_parameters(), *self.loss.named_parameters("loss")))
+        stats = self.clipper((*self.trained.named_parameters(), *self.loss.named_parameters("loss")))
         bad = (~torch.isfinite(stats.norm)).float()
         if not self.scaler.is_enabled():
             self.optimizer.found_inf = bad  # type: ignore[attr-defined]
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            self.model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+        if self.head is None:
+            with torch.no_grad():
+                self.model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
         if self.ema is not None:
-            self.ema.update_parameters(self.model)
+            self.ema.update_parameters(self.trained)
         if self.teacher is not None and self.slot is not None:
             self.teacher.follow(self.model, self.slot.progress)
         self.bad_in_a_row = (self.bad_in_a_row + bad) * bad
@@ -90,38 +110,80 @@ class Parts:
         return stats
 
     def final_weights(self) -> dict[str, Tensor]:
-        """The weights a run ends with: averaged ones if there are any."""
-        return (self.model if self.ema is None else self.ema.module).state_dict()
+        """What was trained as a run ends with it: averaged weights if there are any."""
+        return (self.trained if self.ema is None else self.ema.module).state_dict()
 
 
-def assemble(config: TrainConfig, world: World, device: torch.device) -> Parts:
+def assemble(
+    config: TrainConfig, world: World, device: torch.device, on_filled: OnFilled | None = None
+) -> Parts:
     """Builds every part, the same on each rank but for its share of the data.
+
+    Args:
+        config: of the run.
+        world: this process among all.
+        device: where to train.
+        on_filled: called with the images encoded and those to encode while `data.features` is filled; what
+            it raises ends that.
 
     Raises:
         ConfigError: a name, option or combination that does not exist.
         DataError: no usable pairs.
-        TowerError: a masker on a tower that cannot drop tokens.
+        TowerError: a masker on a tower that cannot drop tokens, a head on one that cannot be taken apart.
         CheckpointError: unreadable `model.pretrained`.
     """
+    per_rank_batch(config, world)
     torch.manual_seed(hash_seed((config.train.seed,)))  # initial weights
     loss: nn.Module = build_method(config, "loss")
     architecture = build_architecture(config, loss)
-    model = architecture.model.to(device).train()
+    architecture.model.to(device)
+    head = build_head(config, architecture, device)
+    source = open_source(config)
+    if head is None:
+        loss = with_heads(loss, architecture.model_cfg["embed_dim"], device)
+        gradients: Gradients = contrastive_step(config, architecture, loss, world, device)
+        trained = architecture.model
+    else:
+        towers = frozen_towers(architecture, autocast(config, device), per_rank_micro_batch(config, world))
+        gradients = AlignmentStep(
+            shared(PairwiseHead(head.module, towers.size), world, device), towers, loss, world
+        )
+        filling = Filling(
+            workers=config.data.workers,
+            rank=world.rank,
+            world_size=world.size,
+            wait=partial(wait, world),
+            on_progress=on_filled,
+        )
+        source = kept_features(config, source, architecture, towers, filling)
+        trained = head.module
+    stream = open_stream(config, source, architecture, world)
+    optim = config.optim
+    learnt = nn.ModuleDict({"model": trained, "loss": loss})  # some losses have heads
+    optimizer = adamw(learnt, optim.lr, (optim.beta1, optim.beta2), optim.eps, optim.weight_decay)
+    scaler = torch.amp.GradScaler(device.type, enabled=config.train.precision == "fp16")
+    clipper = build_method(config, "stability")
+    decay = config.train.ema
+    ema = AveragedModel(trained, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
+    total = total_steps(config, len(source))
+    training = (loss, gradients, optimizer, scaler, clipper, ema)
+    return Parts(architecture, head, source, stream, *training, device, total)
+
+
+def contrastive_step(
+    config: TrainConfig, architecture: Architecture, loss: nn.Module, world: World, device: torch.device
+) -> ContrastiveStep:
+    """The step of pre-training: both towers are trained, with a mask slot and the teacher that guides it."""
+    model = architecture.model.train()
     if config.train.grad_checkpointing:
         model.set_grad_checkpointing(True)
     slot = build_slot(config, model)
     teacher = build_teacher(slot, model)
-    loss = with_heads(loss, architecture.model_cfg["embed_dim"], device)
     if config.train.compile:
         compile_blocks(model)
-    source = open_source(config)
-    stream = open_stream(config, source, architecture, world)
     views = build_views(config.train, loss, slot, teacher)
-    net: nn.Module = Towers(model, views)
-    if world.size > 1:
-        net = DistributedDataParallel(net, device_ids=[device.index] if device.type == "cuda" else None)
-    gradients = ContrastiveStep(
-        net,
+    return ContrastiveStep(
+        shared(Towers(model, views), world, device),
         GatheredLoss(loss if views is None else ViewLoss(loss, views.count), world),
         slot,
         per_rank_micro_batch(config, world),
@@ -131,20 +193,19 @@ def assemble(config: TrainConfig, world: World, device: torch.device) -> Parts:
         teacher,
         views,
     )
-    optim = config.optim
-    learnt = nn.ModuleDict({"model": model, "loss": loss})  # some losses have heads
-    optimizer = adamw(learnt, optim.lr, (optim.beta1, optim.beta2), optim.eps, optim.weight_decay)
-    scaler = torch.amp.GradScaler(device.type, enabled=config.train.precision == "fp16")
-    clipper = build_method(config, "stability")
-    decay = config.train.ema
-    ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
-    total = total_steps(config, len(source))
-    training = (loss, gradients, optimizer, scaler, clipper, ema)
-    return Parts(architecture, source, stream, slot, teacher, *training, device, total)
+
+
+def shared(net: nn.Module, world: World, device: torch.device) -> nn.Module:
+    """The module with its gradients averaged over ranks."""
+    if world.size == 1:
+        return net
+    return DistributedDataParallel(net, device_ids=[device.index] if device.type == "cuda" else None)
 
 
 def build_method(config: TrainConfig, section: str) -> Any:
-    """The masker, loss or clipper that a section of the configuration chooses."""
+    """The masker, loss or clipper that a section of the configuration chooses; None where it names none."""
+    if not chooses(config, section):
+        return None
     family, name, options = method(config, section)
     return registry.build(family, name, **options)
 
@@ -184,23 +245,30 @@ def open_stream(
     config: TrainConfig, source: PairSource, architecture: Architecture, world: World
 ) -> PairStream:
     """This rank's share of the training batches, preprocessed as the model expects."""
-    if config.train.batch_size % world.size:
-        raise ConfigError(
-            f"train.batch_size={config.train.batch_size} is the batch of all ranks: "
-            f"it must divide by {world.size}"
-        )
     stream = StreamOptions(
-        batch_size=config.train.batch_size // world.size,
+        batch_size=per_rank_batch(config, world),
         seed=config.train.seed,
         rank=world.rank,
         world_size=world.size,
         workers=config.data.workers,
         caption=config.data.caption,
         max_bad_share=config.data.max_bad_share,
+        nouns=config.data.nouns,
     )
     reducer = build_reducer(config, source, architecture)
     first, *later = readings(config, architecture, reducer, total_steps(config, len(source)))
-    return PairStream(source, first.transform, first.tokenizer, stream, later)
+    transform = as_kept if isinstance(source, FeatureSource) else first.transform
+    return PairStream(source, transform, first.tokenizer, stream, later)
+
+
+def per_rank_batch(config: TrainConfig, world: World) -> int:
+    """Pairs of a step on one rank; ConfigError unless all have as many."""
+    if config.train.batch_size % world.size:
+        raise ConfigError(
+            f"train.batch_size={config.train.batch_size} is the batch of all ranks: "
+            f"it must divide by {world.size}"
+        )
+    return config.train.batch_size // world.size
 
 
 def per_rank_micro_batch(config: TrainConfig, world: World) -> int | None:
@@ -208,37 +276,6 @@ def per_rank_micro_batch(config: TrainConfig, world: World) -> int | None:
     if config.train.micro_batch is None:
         return None
     return max(1, config.train.micro_batch // world.size)
-
-
-def autocast(
-    config: TrainConfig, device: torch.device
-) -> Callable[[], contextlib.AbstractContextManager[object]]:
-    """Makes the context of `train.precision`."""
-    kind = PRECISIONS[choose_precision(config.train.precision, device)]
-    return lambda: torch.autocast(device.type, dtype=kind, enabled=kind != torch.float32)
-
-
-def kernels(
-    config: TrainConfig, device: torch.device
-) -> Callable[[], contextlib.AbstractContextManager[object]]:
-    """Makes the context that chooses attention kernels.
-
-    On CPUs, bf16 attention runs as plain matrix products: the fused kernel's backward is several times slower
-    there for the short sequences that masking leaves (benchmarks/attention.py).
-    """
-    if device.type == "cpu" and choose_precision(config.train.precision, device) == "bf16":
-        return lambda: sdpa_kernel(SDPBackend.MATH)
-    return contextlib.nullcontext
-
-
-def choose_precision(precision: str, device: torch.device) -> str:
-    """ "auto" as bf16 where the device computes in it natively, else fp32; any other as it is."""
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    native = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return "bf16" if native and torch.cpu._is_avx512_bf16_supported() else "fp32"
 
 
 def total_steps(config: TrainConfig, pairs: int) -> int:

@@ -2,6 +2,7 @@
 
 checkpoints/step-00000200/   open_clip_model.safetensors, open_clip_config.json: plain open_clip
                              ema_model.safetensors: averaged weights, if there are any
+                             patch_head.safetensors, patch_head.json: a head, if one is trained
                              training_state.pt: optimiser, step, counters (tensors and plain values only)
 checkpoints/latest           the name of the newest
 """
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from patchclip.errors import CheckpointError
 from patchclip.models.architectures import LATEST, WEIGHTS, Architecture, latest, write_config
+from patchclip.models.heads import HEAD_WEIGHTS, Head, write_head
 
 STATE, EMA = "training_state.pt", "ema_model.safetensors"
 
@@ -32,16 +34,23 @@ def save(
     state: Mapping[str, Any],
     ema: Mapping[str, Tensor] | None = None,
     keep: int = 2,
+    head: Head | None = None,
 ) -> Path:
     """Writes the checkpoint of `state["step"]`, points `latest` at it and removes all but the newest `keep`.
+
+    With a head the model is frozen: its weights are written once, later checkpoints link to the same file.
 
     Raises:
         CheckpointError: the disk refuses (full, read-only); earlier checkpoints are left as they are.
     """
     folder = run / "checkpoints" / f"step-{state['step']:08d}"
+    before = latest(run)
     with whole(folder) as partial:
-        write_weights(partial / WEIGHTS, architecture.model.state_dict())
+        if head is None or before is None or not linked(before / WEIGHTS, partial / WEIGHTS):
+            write_weights(partial / WEIGHTS, architecture.model.state_dict())
         write_config(partial, architecture)
+        if head is not None:
+            write_head(partial, head)
         if ema is not None:
             write_weights(partial / EMA, ema)
         torch.save(dict(state), partial / STATE)
@@ -51,26 +60,47 @@ def save(
     return folder
 
 
-def save_final(run: Path, architecture: Architecture, weights: Mapping[str, Tensor]) -> Path:
-    """Writes `model/`, the plain open_clip checkpoint that a run ends with."""
+def save_final(
+    run: Path, architecture: Architecture, weights: Mapping[str, Tensor], head: Head | None = None
+) -> Path:
+    """Writes `model/`, the plain open_clip checkpoint that a run ends with.
+
+    Args:
+        run: its folder.
+        architecture: of the model.
+        weights: those that were trained: of the head if there is one, else of the model.
+        head: trained on the frozen model, if one was.
+    """
     folder = run / "model"
     with whole(folder) as partial:
-        write_weights(partial / WEIGHTS, weights)
+        write_weights(partial / WEIGHTS, weights if head is None else architecture.model.state_dict())
         write_config(partial, architecture)
+        if head is not None:
+            write_head(partial, head, weights)
     return folder
+
+
+def linked(file: Path, link: Path) -> bool:
+    """Whether `link` is now another name of `file`; not every file system has that."""
+    try:
+        os.link(file, link)
+    except OSError:
+        return False
+    return True
 
 
 def load(
     folder: Path, device: torch.device
 ) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor] | None]:
-    """(training state, weights, averaged weights or None) of a checkpoint.
+    """(training state, trained weights, averaged ones or None) of a checkpoint: of its head if it has one.
 
     Raises:
         CheckpointError: a file is missing or unreadable; names the folder and the cure.
     """
     try:
         state = torch.load(folder / STATE, map_location=device, weights_only=True)
-        weights = load_file(folder / WEIGHTS, device=str(device))
+        head = (folder / HEAD_WEIGHTS).is_file()
+        weights = load_file(folder / (HEAD_WEIGHTS if head else WEIGHTS), device=str(device))
         ema = load_file(folder / EMA, device=str(device)) if (folder / EMA).is_file() else None
     except Exception as error:
         raise CheckpointError(

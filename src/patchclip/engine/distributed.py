@@ -70,6 +70,13 @@ class AllGather(torch.autograd.Function):
         return total[dist.get_rank() * ctx.rows :][: ctx.rows]
 
 
+def gathered_rows(rows: Tensor) -> Tensor:
+    """Rows of all ranks, in rank order, without a gradient; as many on each rank."""
+    parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, rows.contiguous())
+    return torch.cat(parts)
+
+
 class GatheredLoss(nn.Module):
     """A loss on the embeddings of all ranks: the same value, and gradient, as one process with all of them.
 

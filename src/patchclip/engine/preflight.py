@@ -10,6 +10,7 @@ import torch
 from patchclip.config import METHODS, EvalConfig, TrainConfig
 from patchclip.contracts import Batch
 from patchclip.engine.assemble import Parts, build_method
+from patchclip.engine.head import check_head
 from patchclip.errors import ConfigError, DataError
 from patchclip.evaluation._runner import build_suites, usable_sets
 
@@ -44,6 +45,7 @@ def check_methods(config: TrainConfig) -> None:
         ConfigError: an option that its method refuses, or methods that do not go with the loop's settings.
     """
     built = {section: build_method(config, section) for section in METHODS}
+    check_head(config, built["loss"])
     if config.train.views == 1 and hasattr(built["loss"], "between"):
         raise ConfigError("train.views=1, but this loss compares views of an image: set train.views=2")
     if config.train.micro_batch is not None and hasattr(built["masking"], "last_bias"):

@@ -11,8 +11,9 @@ import torch
 
 from patchclip.config import TrainConfig, changed_keys, config_to_dict, load_config, save_config
 from patchclip.engine import checkpoint
-from patchclip.engine.assemble import Parts, choose_precision
+from patchclip.engine.assemble import Parts
 from patchclip.engine.distributed import World, gathered
+from patchclip.engine.precision import choose_precision
 from patchclip.errors import CheckpointError, ConfigError
 
 log = logging.getLogger(__name__)
@@ -117,6 +118,7 @@ def write_summary(parts: Parts, config: TrainConfig, world: World, result: Train
         "seconds": round(result.seconds, 3),
         "images_per_s": round(result.images_per_s, 2),
         "parameters": sum(p.numel() for p in parts.model.parameters()),
+        "trained_parameters": sum(p.numel() for p in parts.trained.parameters()),
         "torch": torch.__version__,
         "device": str(parts.device),
         "precision": choose_precision(config.train.precision, parts.device),
@@ -151,7 +153,7 @@ def save_state(parts: Parts, config: TrainConfig, world: World, done: Done) -> N
         "averaged": 0 if parts.ema is None else int(parts.ema.n_averaged.item()),
     }
     ema = None if parts.ema is None else parts.ema.module.state_dict()
-    checkpoint.save(Path(config.output), parts.architecture, state, ema, config.checkpoint.keep)
+    checkpoint.save(Path(config.output), parts.architecture, state, ema, config.checkpoint.keep, parts.head)
 
 
 def restore(parts: Parts, config: TrainConfig, world: World) -> Done:
@@ -170,7 +172,7 @@ def restore(parts: Parts, config: TrainConfig, world: World) -> Done:
             "the order of samples would differ; restore the data or start a new run"
         )
     warn_of_changes(state, world.size, choose_precision(config.train.precision, parts.device))
-    parts.model.load_state_dict(weights)
+    parts.trained.load_state_dict(weights)
     parts.optimizer.load_state_dict(state["optimizer"])
     parts.scaler.load_state_dict(state["scaler"])
     parts.clipper.load_state_dict(state["clipper"])

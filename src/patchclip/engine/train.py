@@ -78,7 +78,7 @@ def train(config: TrainConfig, *, resume: bool = False, on_step: OnStep | None =
         if any_rank(done is not None, world, device):
             log.info("%s is done already (step %s)", config.output, done and done.step)
             return done or TrainResult(Path(config.output), "done", 0, 0, 0.0, 0.0)
-        parts = assemble(config, world, device)
+        parts = assemble(config, world, device, OnFilled(stop))
         before = restore(parts, config, world) if resume else Done()
         loop = Loop(config, parts, world, before)
         try:
@@ -86,6 +86,25 @@ def train(config: TrainConfig, *, resume: bool = False, on_step: OnStep | None =
         finally:
             if loop.tracker is not None:
                 loop.tracker.close()
+
+
+class OnFilled:
+    """Says each tenth of the filling of `data.features`, and ends it if the run was asked to stop."""
+
+    def __init__(self, stop: Stop) -> None:
+        self.stop, self.tenths = stop, 0
+
+    def __call__(self, done: int, images: int) -> None:
+        """Called with the images encoded so far and those to encode, on this rank."""
+        if self.stop.asked:
+            raise Interrupted(
+                f"stopped with {done:,} of {images:,} images encoded: the next run goes on behind the shards "
+                "that are full",
+                self.stop.exit_code,
+            )
+        if 10 * done // images > self.tenths:
+            self.tenths = 10 * done // images
+            log.info("encoded %d of %d images", done, images)
 
 
 class Loop:
@@ -223,7 +242,7 @@ class Loop:
         result = TrainResult(run, status, step, parts.total_steps, seconds, rate)
         if status == "done":
             if self.tracker is not None:
-                checkpoint.save_final(run, parts.architecture, parts.final_weights())
+                checkpoint.save_final(run, parts.architecture, parts.final_weights(), parts.head)
             self.validate(step)
         write_summary(parts, self.config, self.world, result)
         wait(self.world)
@@ -240,9 +259,10 @@ def loss_watch(config: TrainConfig, parts: Parts) -> LossWatch:
 def evaluate_parts(config: TrainConfig, parts: Parts) -> dict[str, Any]:
     """Zero-shot figures of the weights a run would end with, as "<set>/<metric>"."""
     log.info("evaluating on %s", config.eval.root)
-    model = parts.model if parts.ema is None else parts.ema.module
-    model.eval()
-    encoder = ClipEncoder(replace(parts.architecture, name=config.output, model=model))
+    final: Any = parts.trained if parts.ema is None else parts.ema.module
+    final.eval()
+    model, head = (final, None) if parts.head is None else (parts.model, final)
+    encoder = ClipEncoder(replace(parts.architecture, name=config.output, model=model), head=head)
     output = Path(config.output) / "eval"
     with torch.compiler.set_stance("force_eager"):  # each batch of another size would be a graph of its own
         results = evaluate(
@@ -250,7 +270,7 @@ def evaluate_parts(config: TrainConfig, parts: Parts) -> dict[str, Any]:
             output=output,
             encoding=Encoding(batch_size=config.eval.batch_size),
         )
-    model.train()
+    final.train()
     for result in results:
         log.info("%s: %s", result.dataset, ", ".join(f"{k} {v:.3f}" for k, v in result.metrics.items()))
     return {f"{score_key(r)}/{k}": v for r in results for k, v in r.metrics.items()}

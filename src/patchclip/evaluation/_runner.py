@@ -8,12 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from patchclip import registry
+from patchclip import registry, spec
 from patchclip.contracts import Encoder
 from patchclip.data import benchmarks
 from patchclip.data.sets import Benchmark
-from patchclip.errors import ConfigError, DataError, PatchclipError
-from patchclip.evaluation import _spec
+from patchclip.errors import ConfigError, DataError, PatchclipError, TowerError
 from patchclip.evaluation.embedder import Embedder, Encoding
 from patchclip.evaluation.imagenet import named
 from patchclip.evaluation.result import Result
@@ -99,7 +98,7 @@ def build_suites(suite: str | Suite | Sequence[str | Suite]) -> list[tuple[str, 
         ConfigError: an unknown suite or option.
     """
     if isinstance(suite, str):
-        suite = registry.names("suites") if suite.strip() == "all" else _spec.split(suite)
+        suite = registry.names("suites") if suite.strip() == "all" else spec.split(suite)
     elif not isinstance(suite, Sequence):
         suite = [suite]
     if not suite:
@@ -107,7 +106,7 @@ def build_suites(suite: str | Suite | Sequence[str | Suite]) -> list[tuple[str, 
     built: list[tuple[str, Suite]] = []
     for each in suite:
         if isinstance(each, str):
-            name, options = _spec.name_and_options(each)
+            name, options = spec.name_and_options(each)
             built.append((name.replace("-", "_"), registry.build("suites", name, **options)))
         else:
             built.append((type(each).__module__.rpartition(".")[2], each))
@@ -209,6 +208,9 @@ def _of_suite(suite: Suite, embedder: Embedder, sets: Sequence[Benchmark]) -> It
             break
         except ConfigError:
             raise
+        except TowerError as error:  # of the model, whatever the set
+            yield Missing("", str(error))
+            return
         except PatchclipError as error:
             guilty = {each.name: str(error) for each in sets if str(error).startswith(f"{each.name}:")}
             if not guilty:  # the message does not say which: each is tried alone

@@ -9,10 +9,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from patchclip import registry
+from patchclip import registry, spec
 from patchclip.contracts import Guided, Masker, Resizing
 from patchclip.errors import ConfigError, TowerError
-from patchclip.evaluation import _spec
 from patchclip.evaluation.mask_view import View
 from patchclip.evaluation.masks import (
     entropy_bits,
@@ -110,7 +109,7 @@ def parse(text: str, ratio: float, give: Giver) -> tuple[list[Strategy], list[tu
         raise ConfigError(f"ratio={ratio} must be in [0, 1): the share of patches dropped, for instance 0.5")
     if text.strip() == "all":
         return _all(ratio, give)
-    parts = _spec.split(text)
+    parts = spec.split(text)
     if not parts:
         raise ConfigError("strategies='' names no masker: use all, or a comma list as random,pgs")
     return [_strategy(part, ratio, give) for part in parts], []
@@ -130,7 +129,7 @@ def _all(ratio: float, give: Giver) -> tuple[list[Strategy], list[tuple[str, str
 
 
 def _strategy(part: str, ratio: float, give: Giver) -> Strategy:
-    name, options = _spec.name_and_options(part)
+    name, options = spec.name_and_options(part)
     given = dict(options)
     if registry.accepts("masking", name, "mask_ratio"):
         given.setdefault("mask_ratio", ratio)

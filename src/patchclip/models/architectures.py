@@ -22,6 +22,9 @@ open_clip.add_model_config(CONFIGS)
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
 """Names open_clip and the Hugging Face hub give the two files of a checkpoint folder."""
 
+WITH_WEIGHTS = ("hf-hub:", "local-dir:")
+"""Names of models that bring their weights."""
+
 LATEST = "latest"
 """File in a run's checkpoints/ that names the newest."""
 
@@ -58,9 +61,10 @@ def create(
     """Creates a CLIP by name, with random or pre-trained weights.
 
     Args:
-        name: open_clip configuration (`open_clip.list_models()`, ours among them) or `hf-hub:org/name`.
+        name: open_clip configuration (`open_clip.list_models()`, ours among them), `hf-hub:org/name`, or a
+            folder: of a run, or of a checkpoint.
         pretrained: open_clip tag, checkpoint file, or checkpoint folder; None starts from random weights
-            (for `hf-hub:` names the weights of the repository are used).
+            (for folders and `hf-hub:` names from those that lie there).
         image_size: side of the input in pixels; a ViT's position embedding is resized to it.
         context_length: text tokens.
         overrides: merged key by key into the configuration, e.g. {"vision_cfg": {"layers": 6}}.
@@ -70,6 +74,7 @@ def create(
         TowerError: an image size that the tower's library cannot change.
         CheckpointError: weights that are missing or do not fit.
     """
+    given, name = name, source_of(name)
     base = configuration(name)
     config = merge(base, overrides or {})
     resize(config, image_size, context_length)
@@ -77,7 +82,7 @@ def create(
     if (
         "hf_model_name" in config["text_cfg"]
     ):  # base weights of the text tower: only if no CLIP weights follow
-        arguments["text_cfg"]["hf_model_pretrained"] = not (pretrained or name.startswith("hf-hub:"))
+        arguments["text_cfg"]["hf_model_pretrained"] = not (pretrained or name.startswith(WITH_WEIGHTS))
     with readable(name, pretrained):
         model = open_clip.create_model(
             name,
@@ -89,7 +94,16 @@ def create(
         )
         length = config["text_cfg"].get("context_length")
         tokenizer = open_clip.get_tokenizer(name, context_length=length)
-    return Architecture(name, model, tokenizer, config, dict(model.visual.preprocess_cfg))
+    return Architecture(given, model, tokenizer, config, dict(model.visual.preprocess_cfg))
+
+
+def source_of(name: str) -> str:
+    """What open_clip calls a folder with a checkpoint; any other name as it is.
+
+    Raises:
+        CheckpointError: a folder without a checkpoint.
+    """
+    return f"local-dir:{checkpoint_folder(Path(name))}" if Path(name).is_dir() else name
 
 
 def configuration(name: str) -> dict[str, Any]:
@@ -137,7 +151,7 @@ def weights_file(name: str, pretrained: str | None) -> str | None:
     Raises:
         CheckpointError: neither a tag nor a file or folder; names the nearest tag.
     """
-    if pretrained is None or Path(pretrained).is_file() or name.startswith("hf-hub:"):
+    if pretrained is None or Path(pretrained).is_file() or name.startswith(WITH_WEIGHTS):
         return pretrained
     if Path(pretrained).is_dir():
         return str(checkpoint_folder(Path(pretrained)) / WEIGHTS)
@@ -202,7 +216,7 @@ def readable(name: str, pretrained: str | None) -> Any:
             raise ConfigError(
                 f"model {name}: a configuration key does not exist ({cause}); check model.overrides"
             ) from error
-        from_files = pretrained is not None or name.startswith(("local-dir:", "hf-hub:"))
+        from_files = pretrained is not None or name.startswith(WITH_WEIGHTS)
         if not from_files and isinstance(error, BAD_VALUE):
             raise ConfigError(f"model {name} cannot be built ({cause}): check model.overrides") from error
         raise CheckpointError(

@@ -13,7 +13,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor
 
-from patchclip.contracts import Masker, Patches
+from patchclip.contracts import Masker, Patches, PatchHead
 from patchclip.errors import ConfigError, TowerError
 from patchclip.models.architectures import (
     Architecture,
@@ -23,6 +23,8 @@ from patchclip.models.architectures import (
     list_models,
     readable,
 )
+from patchclip.models.heads import read_head
+from patchclip.models.image_tower import Tower, alone, image_tower
 from patchclip.models.masked import masked, slot_of
 from patchclip.models.text import encode_text, unpadded
 
@@ -38,6 +40,7 @@ class ClipEncoder:
         architecture: model, tokenizer and configuration.
         precision: "fp32", or "bf16" / "fp16" for autocast; embeddings are float32 in every case.
         preprocess: of an RGB image; None for open_clip's by the architecture's configuration.
+        head: trained by `patchclip align` on this model's patches, if there is one.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class ClipEncoder:
         architecture: Architecture,
         precision: str = "fp32",
         preprocess: Callable[[Image.Image], Tensor] | None = None,
+        head: PatchHead | None = None,
     ) -> None:
         if precision not in PRECISIONS:
             raise ConfigError(f"precision={precision!r} must be one of {', '.join(PRECISIONS)}")
@@ -56,6 +60,7 @@ class ClipEncoder:
             preprocess = image_transform_v2(PreprocessCfg(**architecture.preprocess_cfg), is_train=False)
         self.preprocess = preprocess
         self.precision = precision
+        self.head = head
 
     @property
     def device(self) -> torch.device:
@@ -139,6 +144,17 @@ class ClipEncoder:
             )
         return Patches(F.normalize(features.float(), dim=-1), (gh, gw))
 
+    def tower(self, step: int | None = None) -> Tower:
+        """The image tower taken apart, with the trained head if there is one.
+
+        Args:
+            step: pixels between neighbouring patches, see `image_tower`.
+
+        Raises:
+            TowerError: a tower that is no plain ViT.
+        """
+        return image_tower(self.model.visual, self.head, step)
+
     def autocast(self) -> torch.autocast:
         """Autocast at this encoder's precision."""
         kind = PRECISIONS[self.precision]
@@ -171,11 +187,6 @@ def patches_and_pooled(visual: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
     return pooled.unflatten(0, tokens.shape[:2]), whole
 
 
-def alone(tokens: Tensor, length: int) -> Tensor:
-    """Each token as a sequence of its own, repeated: any pooling (class, mean, attention) returns it."""
-    return tokens.flatten(0, 1).unsqueeze(1).expand(-1, length, -1)
-
-
 def load(name_or_path: str | Path, *, device: str = "auto", precision: str = "fp32") -> ClipEncoder:
     """Loads a CLIP for evaluation.
 
@@ -200,11 +211,13 @@ def load(name_or_path: str | Path, *, device: str = "auto", precision: str = "fp
         encoder = hugging_face.open_hugging_face(name_or_path, precision)
         encoder.model.to(pick_device(device))
         return encoder
-    architecture = (
-        open_path(Path(name_or_path)) if Path(name_or_path).exists() else open_name(str(name_or_path))
-    )
+    path = Path(name_or_path)
+    architecture = open_path(path) if path.exists() else open_name(str(name_or_path))
     architecture.model.to(pick_device(device)).eval()
-    return ClipEncoder(architecture, precision)
+    head = read_head(checkpoint_folder(path)) if path.exists() else None
+    if head is not None:
+        head.module.to(pick_device(device))
+    return ClipEncoder(architecture, precision, head=None if head is None else head.module)
 
 
 def open_path(path: Path) -> Architecture:

@@ -1,0 +1,1 @@
+"""Composes scenes of cut-out objects: exact masks, and captions that name the objects and the place."""

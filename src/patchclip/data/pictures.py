@@ -1,0 +1,194 @@
+"""Pictures of users: files, folders and arrays as upright RGB, whatever they were stored as."""
+
+import glob
+import io
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from patchclip.data._decode import IMAGE_EXTENSIONS, UnusableError, decode
+from patchclip.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
+
+EXTENSIONS = (*IMAGE_EXTENSIONS, "tif", "tiff", "ppm")
+"""Endings of the files that a folder is searched for."""
+
+_SIXTEEN = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+
+
+def find_images(inputs: Sequence[str | Path]) -> list[Path]:
+    """The image files that files, folders and patterns name, each once, in their order.
+
+    A folder stands for the image files directly in it, a pattern (`*`, `?`, `[]`, `**`) for the files that
+    match it; both are sorted by name and leave out names that begin with a dot.
+
+    Raises:
+        ConfigError: no input.
+        DataError: a folder without images, a pattern without files.
+    """
+    if not inputs:
+        raise ConfigError("no image was given: name files, folders or patterns in quotes")
+    found: dict[Path, Path] = {}
+    for given in inputs:
+        path = Path(given)
+        if path.is_dir():
+            files = sorted(file for file in path.iterdir() if _is_image(file))
+            if not files:
+                endings = ", ".join(EXTENSIONS)
+                raise DataError(f"{path} holds no image: name a folder with files that end in {endings}")
+        elif glob.has_magic(str(given)) and not path.exists():
+            files = sorted(Path(name) for name in glob.glob(str(given), recursive=True))
+            files = [file for file in files if file.is_file()]
+            if not files:
+                raise DataError(f"{str(given)!r} matches no file: the pattern is taken from this folder on")
+        else:
+            files = [path]
+        for file in files:
+            found.setdefault(file.resolve(), file)
+    return list(found.values())
+
+
+def as_picture(image: Any, longest: int | None = None) -> Image.Image:
+    """An upright RGB picture of a path, a Pillow image or a numpy array.
+
+    Unlike training data: the EXIF orientation is applied and transparency is laid on white. Grey of 16 bits
+    is scaled to 8, of an animation the first frame is taken.
+
+    Args:
+        image: path; Pillow image of any mode; array [h, w] or [h, w, 1, 3 or 4], uint8 or uint16.
+        longest: pixels of the longer side at most; larger pictures are made smaller. None: as they are.
+
+    Raises:
+        ConfigError: another type, shape or dtype.
+        DataError: a file that is missing, damaged, no image or larger than `PIL.Image.MAX_IMAGE_PIXELS`.
+    """
+    if longest is not None and longest < 1:
+        raise ConfigError(f"longest={longest} must be at least 1: the pixels of the longer side")
+    if isinstance(image, str | Path):
+        return read_picture(Path(image), longest)
+    if isinstance(image, np.ndarray):
+        image = _from_array(image)
+    if not isinstance(image, Image.Image):
+        raise ConfigError(
+            f"image={type(image).__name__} must be a path, a Pillow image or a numpy array [h, w, 3] of uint8"
+        )
+    try:
+        return _shrunk(_upright(image, "the image"), longest)
+    except UnusableError as error:
+        raise DataError(f"the image cannot be used: {error}") from error
+
+
+def read_picture(path: Path, longest: int | None = None) -> Image.Image:
+    """`as_picture` of a file; a large JPEG is decoded no larger than `longest` needs."""
+    data = read_bytes(path, "image")
+    try:
+        size = None if longest is None else (2 * longest, 2 * longest)
+        return decode(data, lambda image: _shrunk(_upright(image, str(path)), longest), _draft(data, size))
+    except UnusableError as error:
+        raise unusable(path, error) from error
+
+
+def read_bytes(path: Path, what: str) -> bytes:
+    """The content of a file of some kind.
+
+    Raises:
+        DataError: a folder, or a file that cannot be read.
+    """
+    if path.is_dir():
+        endings = ", ".join(IMAGE_EXTENSIONS)
+        raise DataError(f"{path} is a folder: name its {what} files, for instance {path}/*.jpg ({endings})")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): name an {what} file") from error
+
+
+def unusable(path: Path, error: UnusableError) -> DataError:
+    """The error of a file that cannot be used, with the cure for one that is too large."""
+    cure = ""
+    if "DecompressionBomb" in str(error):
+        cure = f"; make it smaller first, at most {Image.MAX_IMAGE_PIXELS} pixels"
+    return DataError(f"{path} cannot be used: {error}{cure}")
+
+
+def _is_image(file: Path) -> bool:
+    known = file.suffix.lower().lstrip(".") in EXTENSIONS
+    return known and not file.name.startswith(".") and file.is_file()
+
+
+def _draft(data: bytes, box: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The size into which a picture of the file fits the box, None where the file is no JPEG."""
+    if box is None or not data.startswith(b"\xff\xd8"):
+        return None
+    with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+        scale = min(1.0, box[0] / max(image.size))
+        return max(1, round(image.width * scale)), max(1, round(image.height * scale))
+
+
+def _shrunk(image: Image.Image, longest: int | None) -> Image.Image:
+    if longest is None or max(image.size) <= longest:
+        return image
+    scale = longest / max(image.size)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def _upright(image: Image.Image, name: str) -> Image.Image:
+    """RGB of 8 bits, turned as the EXIF orientation says, on white."""
+    if min(image.size) < 1:
+        raise UnusableError("the image has no pixels")
+    if getattr(image, "is_animated", False):
+        log.warning("%s has several frames: the first is used", name)
+    if image.mode in _SIXTEEN:
+        image = _eight_bits(image)
+    elif image.mode == "F":
+        raise UnusableError(
+            "its pixels are floating-point numbers: save it with 8 or 16 bits a channel first"
+        )
+    try:
+        image = ImageOps.exif_transpose(image)
+    except Exception as error:  # Pillow raises many types on damaged EXIF blocks
+        log.warning("%s has a damaged EXIF block (%s): it is used as it lies", name, type(error).__name__)
+    if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of up to 16 bits, scaled by 255 / 65535, with the orientation it had."""
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+        raise UnusableError(
+            f"its pixels are from {values.min()} to {values.max()}: save it with 8 or 16 bits a channel first"
+        )
+    grey = Image.fromarray(_scaled(values))
+    grey.info.update({key: value for key, value in image.info.items() if key != "transparency"})
+    grey.getexif().update(image.getexif())
+    return grey
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    """round(value / 257): 65535 becomes 255."""
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _from_array(values: np.ndarray) -> Image.Image:
+    channels = values.shape[2] if values.ndim == 3 else 1
+    kinds = (np.dtype(np.uint8), np.dtype(np.uint16))
+    if values.ndim not in (2, 3) or channels not in (1, 3, 4) or values.dtype not in kinds or not values.size:
+        raise ConfigError(
+            f"image: array {list(values.shape)} of {values.dtype} must be [h, w] or [h, w, 1, 3 or 4], "
+            "uint8 or uint16: convert it first, as (255 * image).round().astype('uint8')"
+        )
+    if values.dtype == np.uint16:
+        values = _scaled(values)
+    return Image.fromarray(
+        np.ascontiguousarray(values[..., 0] if values.ndim == 3 and channels == 1 else values)
+    )
