@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 import patchclip
 from patchclip.config import config_from_dict
-from patchclip.engine.align import FrozenTowers, PairwiseHead
+from patchclip.engine.align import FrozenTowers, PairwiseHead, numbers_of
 from patchclip.engine.assemble import assemble
 from patchclip.engine.distributed import World
 from patchclip.engine.preflight import check_methods
@@ -176,3 +176,12 @@ def test_a_head_in_parts_scores_as_whole(pairs: Path, tmp_path: Path) -> None:
     tokens, texts = torch.randn(5, 16, 64), torch.randn(7, 32)
     whole = PairwiseHead(parts.head.module)(tokens, texts)
     torch.testing.assert_close(PairwiseHead(parts.head.module, 2)(tokens, texts), whole)
+
+
+def test_texts_share_a_number_where_their_tokens_are_equal() -> None:
+    tokens = torch.randint(0, 49408, (512, 77), generator=torch.Generator().manual_seed(0))
+    tokens[100:, 40:] = 0
+    tokens[7], tokens[300] = tokens[400], tokens[200]
+    tokens[9] = tokens[8].flip(0)
+    numbers = numbers_of(tokens)
+    assert torch.equal(numbers[:, None] == numbers, (tokens[:, None] == tokens).all(dim=-1))

@@ -1,6 +1,7 @@
 """Operations counted by torch are those of the formula; memory and speed lie where they were measured."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,11 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from patchclip.engine.assemble import assemble
+from patchclip.engine.distributed import World
 from patchclip.engine.estimates import (
     GPUS,
+    HeadCost,
     Inputs,
     Step,
     activations,
@@ -19,9 +23,11 @@ from patchclip.engine.estimates import (
     pairs_per_second,
     step_memory,
 )
+from patchclip.engine.plan import plan
 from patchclip.masking.random import RandomMask
 from patchclip.models.cost import measure, outline
 from patchclip.models.masked import attach
+from tests.engine._tiny import aligned
 from tests.models._tiny import TOWERS, build, pictures
 
 WORDS = 16
@@ -54,6 +60,27 @@ def test_operations_are_those_that_torch_counts(kind: str, ratio: float, recompu
         (model.logit_scale.exp() * image @ text.T).sum().backward()
     expected = pair_flops(measure(model, architecture.model_cfg), inputs, Step(2, recompute=recompute))
     assert counter.get_total_flops() == 2 * expected
+
+
+def test_operations_of_a_head_are_nearly_those_that_torch_counts(
+    tmp_path: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = aligned(pairs, tmp_path / "run")
+    parts = assemble(config, World(), torch.device("cpu"))
+    pixels, tokens = parts.to_device(next(parts.stream.batches(0)))
+    monkeypatch.setattr(torch.backends.mha, "get_fastpath_enabled", lambda: False)  # it is not counted
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        parts.gradients(pixels, tokens, (0, 0, 0), lambda loss: loss)
+    model = measure(parts.model, parts.architecture.model_cfg)
+    found = plan(config, 1)
+    assert found.head == "pacl"
+    assert found.parameters == model.parameters
+    head = HeadCost(sum(p.numel() for p in parts.head.module.parameters()))
+    expected = 8 * pair_flops(model, Inputs(16, 16, 16), Step(8, head=head))
+    assert found.flops_per_step == expected
+    assert counter.get_total_flops() == pytest.approx(expected, rel=0.05)  # frozen tokens have no gradient
+    kept = Step(8, head=replace(head, forwards=0.1))
+    assert 0 < pair_flops(model, Inputs(16, 16, 16), kept) < expected / 8
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from patchclip.errors import ConfigError
 from patchclip.heads._pairwise import weights
 from patchclip.heads.pacl import PACLHead
 from patchclip.losses.pacl import PACLLoss
-from tests.heads._naive import naive, own_text, pairs
+from tests.heads._naive import own_text, pairs
+from tests.heads._planted import Scenes, accuracy
 
 
 def built(width: int = 24, embedding: int = 16, **options: float | None) -> PACLHead:
@@ -111,33 +112,6 @@ def test_unnormalised_pooling_lets_long_patches_count_more() -> None:
     )
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-12)])
-@pytest.mark.parametrize("block", [1, 60, 400, 1 << 24])
-@pytest.mark.parametrize(
-    "length, tau", [(20, 1.0), (20, 0.05), (70, 0.1)]
-)  # fewer and more patches than numbers
-def test_blocks_equal_the_definition(
-    length: int, tau: float, block: int, dtype: torch.dtype, tolerance: float
-) -> None:
-    found, expected = [], []
-    head = PACLHead(temperature=tau, block=block)
-    for score, results in ((head.compatibility, found), (lambda v, t: naive(v, t, tau), expected)):
-        patches, texts = pairs(6, length, 6, 48, dtype=dtype)
-        scores = score(patches, texts)
-        loss = PACLLoss()(scores, torch.tensor(20.0, dtype=dtype))["contrastive"]
-        loss.backward()
-        results.extend([scores.detach(), loss.detach(), patches.grad, texts.grad])
-    for ours, theirs in zip(found, expected, strict=True):
-        assert ours.dtype == dtype
-        torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=tolerance)
-
-
-def test_gradients_are_those_of_finite_differences() -> None:
-    inputs = pairs(2, 3, 3, 4, dtype=torch.float64)
-    head = PACLHead(temperature=0.3, block=4)
-    assert torch.autograd.gradcheck(head.compatibility, inputs)
-
-
 def test_a_checkpoint_around_it_changes_nothing() -> None:
     results = []
     for wrap in (False, True):
@@ -166,29 +140,6 @@ def test_only_what_asks_for_a_gradient_gets_one() -> None:
         assert not head.compatibility(head(tokens), texts[:, :16]).requires_grad
 
 
-@pytest.mark.parametrize("length", [6, 40])
-def test_patches_and_texts_of_zeros(length: int) -> None:
-    patches, texts = pairs(3, length, 4, 16)
-    with torch.no_grad():
-        patches[0] = 0  # an image of nothing
-        patches[1, 2] = 0  # a patch of nothing
-        patches[2, 1:] = -patches[2, :1] / (length - 1)  # patches that cancel under even weights
-        texts[3] = 0
-    for tau in (0.1, 1e9):
-        scores = PACLHead(temperature=tau).compatibility(patches, texts)
-        assert scores.isfinite().all()
-        assert scores.abs().max() <= 1 + 1e-6
-        assert torch.equal(scores[0], torch.zeros(4))
-        assert torch.equal(scores[:, 3], torch.zeros(3))
-        patches.grad = texts.grad = None
-        scores.sum().backward()
-        assert patches.grad is not None
-        assert texts.grad is not None
-        assert patches.grad.isfinite().all()
-        assert texts.grad.isfinite().all()
-        assert patches.grad[1].abs().max() > 0
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_under_autocast_scores_stay_float32(dtype: torch.dtype) -> None:
     head, (tokens, texts) = built(), pairs(4, 9, 4, 24)
@@ -208,45 +159,6 @@ def test_tokens_kept_in_half_precision_are_read_in_full() -> None:
     head, (tokens, _) = built(), pairs(2, 5, 2, 24)
     assert torch.equal(head(tokens.half()), head(tokens.half().float()))
     assert head.half()(tokens).dtype == torch.float16
-
-
-class Held:
-    """Bytes that autograd keeps between forward and backward, each tensor's memory once."""
-
-    def __init__(self) -> None:
-        self.found: dict[int, int] = {}
-
-    def keep(self, value: Tensor) -> Tensor:
-        storage = value.untyped_storage()
-        self.found[storage.data_ptr()] = storage.nbytes()
-        return value
-
-    @property
-    def bytes(self) -> int:
-        return sum(self.found.values())
-
-
-def held(size: int, length: int = 64, block: int = 1024) -> tuple[int, int]:
-    """Bytes held by our form and by the definition for `size` images and texts."""
-    found = []
-    for score in (PACLHead(block=block).compatibility, lambda v, t: naive(v, t, 0.1)):
-        patches, texts = pairs(size, length, size, 8)
-        count = Held()
-        with torch.autograd.graph.saved_tensors_hooks(count.keep, lambda value: value):
-            scores = score(patches, texts)
-        found.append(count.bytes)
-        scores.sum().backward()
-        assert patches.grad is not None
-    return found[0], found[1]
-
-
-def test_what_is_held_grows_with_the_images_not_with_the_pairs() -> None:
-    (ours_8, naive_8), (ours_64, naive_64) = held(8), held(64)
-    inputs = 4 * (64 * 64 * 8 + 2 * 64 * 8)  # patches, texts and their directions
-    assert ours_64 <= 2 * inputs + 4 * 64 * 64
-    assert ours_64 < 10 * ours_8
-    assert naive_64 > 50 * naive_8
-    assert ours_64 < 4 * 64 * 64 * 64 < naive_64  # less than one number for each image, text and patch
 
 
 @pytest.mark.parametrize("size", [16, 64])
@@ -288,32 +200,12 @@ def test_training_on_pairs_that_share_nothing_teaches_nothing() -> None:
     assert trained_on_noise("own text") > 10 / 32
 
 
-def test_a_planted_word_is_learnt_and_found_in_its_patches() -> None:
-    """The law of the paper: from pairs alone, the patches that show what a text says come to answer to it."""
-    generator = torch.Generator().manual_seed(2)
-    looks, words = torch.randn(12, 24, generator=generator), torch.randn(12, 16, generator=generator)
-    head = built()
-    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3)
-
-    def scene() -> tuple[Tensor, Tensor, Tensor]:
-        kind = torch.randperm(12, generator=generator)
-        tokens = torch.randn(12, 16, 24, generator=generator)
-        shown = torch.rand(12, 16, generator=generator).argsort(dim=1) < 4
-        return tokens + 1.5 * shown.unsqueeze(-1) * looks[kind].unsqueeze(1), words[kind], shown
-
-    def hits() -> float:
-        tokens, texts, shown = scene()
-        cosines = torch.einsum("ble,be->bl", F.normalize(head(tokens), dim=-1), F.normalize(texts, dim=-1))
-        return shown.gather(1, cosines.argmax(dim=1, keepdim=True)).float().mean().item()
-
-    before = sum(hits() for _ in range(10)) / 10  # chance is a quarter
-    for _ in range(120):
-        tokens, texts, _ = scene()
-        PACLLoss()(head.compatibility(head(tokens), texts), torch.tensor(10.0))["contrastive"].backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    assert before < 0.4
-    assert sum(hits() for _ in range(10)) / 10 > 0.7
+def test_patches_learn_their_words_from_pairs_alone_and_need_a_low_temperature() -> None:
+    """The law of the paper; with tau = 1 a small thing is lost among 64 patches."""
+    scenes = Scenes(words=12, patches=64, covered=3, seed=0)
+    default = accuracy(scenes, PACLHead().temperature, steps=100, batch=16)
+    assert default > 0.4  # chance is 1 / 12
+    assert default > accuracy(scenes, 1.0, steps=100, batch=16) + 0.15
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from functools import lru_cache
 
 from patchclip.data.captions import clean
 from patchclip.data.grammar import lexicon
-from patchclip.data.grammar.phrases import parse
+from patchclip.data.grammar.phrases import Phrase, parse
+from patchclip.data.grammar.relations import NOUNS_IN_ING
 from patchclip.errors import ConfigError
 
 PROMPTS = (
@@ -14,11 +15,11 @@ PROMPTS = (
     "a bad photo of the {}.",
     "a origami {}.",
     "a photo of the large {}.",
-    "{} in a video game.",
+    "a {} in a video game.",
     "art of the {}.",
     "a photo of the small {}.",
 )
-"""The seven prompts of PACL (those that CLIP's authors chose for ImageNet)."""
+"""The seven prompts of PACL: those that CLIP's authors chose for ImageNet."""
 
 _NOT_SHOWN = (lexicon.FRAMES - lexicon.FRAMES_TOO) | lexicon.PICTURES
 
@@ -31,13 +32,14 @@ def nouns(caption: str) -> tuple[str, ...]:
     `data/grammar` reads them. A phrase that it doubts is left out, and so is what names a picture rather than
     something in it ("photo", "view", "group").
     """
-    found = [
-        phrase.noun
-        for phrase in parse(clean(caption)).phrases
-        if (phrase.clean or phrase.noun in lexicon.BARE_PLURALS)  # "a fish" is no error of the caption
-        and phrase.head[-1].lower not in _NOT_SHOWN
-    ]
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(phrase.noun for phrase in parse(clean(caption)).phrases if _shown(phrase)))
+
+
+def _shown(phrase: Phrase) -> bool:
+    last = phrase.head[-1].lower
+    if last in _NOT_SHOWN or (last.endswith("ing") and last not in NOUNS_IN_ING and not phrase.determiner):
+        return False
+    return phrase.clean or phrase.noun in lexicon.BARE_PLURALS  # "a fish" is no error of the caption
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Floating-point operations, memory and hours of a training step: arithmetic on numbers, no tensors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from patchclip.models.cost import Outline, Tower
 
@@ -27,6 +27,19 @@ class Inputs:
 
 
 @dataclass(frozen=True)
+class HeadCost:
+    """A head that is trained on frozen towers.
+
+    Args:
+        parameters: of the head; each meets every patch.
+        forwards: of the image tower for every pair that is seen: 1, or 1 / epochs where patches are kept.
+    """
+
+    parameters: int
+    forwards: float = 1.0
+
+
+@dataclass(frozen=True)
 class Step:
     """How a step is computed: pairs over all ranks, ranks, micro-batch, checkpointing, bytes a number."""
 
@@ -36,6 +49,7 @@ class Step:
     recompute: bool = False
     bytes: int = 2
     averaged: bool = False
+    head: HeadCost | None = None
 
     @property
     def per_rank(self) -> float:
@@ -62,6 +76,8 @@ def pair_flops(model: Outline, inputs: Inputs, step: Step) -> float:
         inputs: of one pair.
         step: how it is computed.
     """
+    if step.head is not None:
+        return head_flops(model, inputs, step.batch, step.head)
     image, text = model.image, model.text
     tokens, words = inputs.kept + image.prefix, inputs.words + text.prefix
     stem = inputs.views * image.stem * inputs.patches
@@ -79,6 +95,21 @@ def pair_flops(model: Outline, inputs: Inputs, step: Step) -> float:
     return 2 * (macs + logits)
 
 
+def head_flops(model: Outline, inputs: Inputs, batch: int, head: HeadCost) -> float:
+    """Floating-point operations of one pair where only a head is trained, two a multiply-add.
+
+    One forward of both towers, three of the head, and for each text of the batch four (scores are computed
+    again in the backward) of l patches against the text and of the pooled length, by the Gram matrix or by
+    pooling, whichever is shorter.
+    """
+    image, text, patches = model.image, model.text, inputs.kept
+    seen = image.stem * inputs.patches + image.blocks_macs(patches + image.prefix)
+    words = inputs.words + text.prefix
+    frozen = head.forwards * seen + text.blocks_macs(words) + text.head_macs(words)
+    pairwise = 4 * batch * patches * (model.width + min(patches, model.width))
+    return 2 * (frozen + 3 * patches * head.parameters + pairwise)
+
+
 def step_memory(model: Outline, inputs: Inputs, step: Step, guided: bool = False) -> dict[str, float]:
     """GiB that a step takes on each GPU at its peak, by what they hold.
 
@@ -94,6 +125,8 @@ def step_memory(model: Outline, inputs: Inputs, step: Step, guided: bool = False
         step: how it is computed.
         guided: an averaged image tower beside the trained one.
     """
+    if step.head is not None:
+        return _gib(head_memory(model, inputs, step, step.head))
     parameters = model.parameters
     half = parameters * 2 if step.bytes == 2 else 0
     copies = half + 4 * parameters * ((step.ranks > 1) + step.averaged) + 4 * model.image.parameters * guided
@@ -112,6 +145,27 @@ def step_memory(model: Outline, inputs: Inputs, step: Step, guided: bool = False
         "activations": step.per_rank * (kept + pixels),
         "logits": 5 * 4 * step.batch**2,
     }
+    return _gib(found)
+
+
+def head_memory(model: Outline, inputs: Inputs, step: Step, head: HeadCost) -> dict[str, float]:
+    """Bytes of a step that trains a head: both frozen towers, the work of one block, patches and scores."""
+    rank = step.batch / step.ranks
+    tokens = rank * inputs.kept
+    working = step.per_rank * activations(model.image, inputs.kept, replace(step, recompute=True))
+    embedded = (tokens if not step.in_two_passes else step.per_rank * inputs.kept) * model.width * 4
+    return {
+        "weights": 4 * (model.parameters + head.parameters),
+        "gradients": 4 * head.parameters,
+        "optimizer": 8 * head.parameters,
+        "copies": (model.parameters * 2 if step.bytes == 2 else 0) + 4 * head.parameters * step.averaged,
+        "activations": tokens * model.image.width * step.bytes + 4 * embedded + working,
+        "logits": 5 * 4 * step.batch**2,
+    }
+
+
+def _gib(found: dict[str, float]) -> dict[str, float]:
+    """Bytes as GiB, with their sum as `total`."""
     return {name: value / GIB for name, value in {**found, "total": sum(found.values())}.items()}
 
 

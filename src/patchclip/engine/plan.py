@@ -1,17 +1,20 @@
 """What a training run would be: samples, steps, operations, memory and hours, without starting it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from patchclip.config import TrainConfig, validate
+import torch
+
+from patchclip.config import TrainConfig, chooses, method, validate
 from patchclip.data._paths import is_url
 from patchclip.engine.assemble import open_source, total_steps
-from patchclip.engine.estimates import GPUS, Step, pair_flops, pairs_per_second, step_memory
+from patchclip.engine.estimates import GPUS, HeadCost, Step, pair_flops, pairs_per_second, step_memory
 from patchclip.engine.preflight import check_methods
 from patchclip.engine.stages import check_stages
 from patchclip.engine.stretches import Stretch, dense_inputs, walk
 from patchclip.errors import ConfigError, DataError
 from patchclip.models.cost import Outline, outline
+from patchclip.models.heads import make_head
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,13 @@ class Hours:
 class Plan:
     """A run in numbers. Operations count two a multiply-add; memory is GiB on each GPU; hours are estimates.
 
-    `of_dense` is the cost over that of the same recipe without mask, stages, shorter text, views or teacher.
+    `of_dense` is the cost over that of training the towers without mask, stages, shorter text, views or
+    teacher. `head` is "" where the towers themselves are trained.
     """
 
     model: str
     masker: str
+    head: str
     parameters: int
     pairs: int
     pairs_from: str
@@ -73,12 +78,13 @@ def plan(config: TrainConfig, gpus: int = 8) -> Plan:
     model = read_model(config)
     check_stages(config, model.image_size, model.image.patch)
     steps = total_steps(config, pairs)
-    step = read_step(config, gpus)
+    step = replace(read_step(config, gpus), head=read_head(config, model))
     stretches, mean, largest = walk(config, model, steps, step)
-    dense = pair_flops(model, dense_inputs(model), step)
+    dense = pair_flops(model, dense_inputs(model), replace(step, head=None))
     return Plan(
         model=config.model.name,
         masker=config.masking["name"],
+        head=config.head["name"] or "",
         parameters=model.parameters,
         pairs=pairs,
         pairs_from=pairs_from,
@@ -134,6 +140,17 @@ def read_step(config: TrainConfig, gpus: int) -> Step:
     return Step(loop.batch_size, gpus, loop.micro_batch, loop.grad_checkpointing, size, bool(loop.ema))
 
 
+def read_head(config: TrainConfig, model: Outline) -> HeadCost | None:
+    """The head of a run that trains one, in numbers."""
+    if not chooses(config, "head"):
+        return None
+    _, name, options = method(config, "head")
+    with torch.device("meta"):
+        head = make_head(name, options, model.image.width, model.width)
+    parameters = sum(p.numel() for p in head.module.parameters())
+    return HeadCost(parameters, 1.0 if config.data.features is None else 1 / config.train.epochs)
+
+
 def read_model(config: TrainConfig) -> Outline:
     """Both towers of the configured model in numbers."""
     model = config.model
@@ -156,7 +173,8 @@ def expected_hours(flops: float, samples: int, gpus: int, precision: str) -> Ite
 def describe(found: Plan) -> Iterator[str]:
     """A plan as lines of text."""
     share = found.warmup_steps / found.steps
-    yield f"model      {found.model}, {found.parameters / 1e6:.1f} M parameters, masking {found.masker}"
+    trained = f"head {found.head} on frozen towers" if found.head else f"masking {found.masker}"
+    yield f"model      {found.model}, {found.parameters / 1e6:.1f} M parameters, {trained}"
     yield f"data       {found.pairs:,} pairs ({found.pairs_from})"
     yield (
         f"samples    {found.samples:,} in {found.steps:,} steps of {found.batch:,} pairs "

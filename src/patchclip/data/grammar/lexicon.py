@@ -230,6 +230,18 @@ FRAMES = _words(
 )
 """Nouns that name no object of their own: never replaced, never a replacement."""
 
+FRAMES_TOO = _words("people animal flag letter digit sign tool tools")
+"""Words of FRAMES that name something to be seen all the same."""
+
+PICTURES = _words(
+    """
+    pictures photos images photographs paintings drawings views scenes shots pieces pairs groups bunches
+    illustration illustrations portrait portraits silhouette silhouettes vector clipart rendering snapshot
+    how what why who when where
+    """
+)
+"""Further words that name a picture or a question rather than something to be seen."""
+
 BACKDROPS = FRAMES | _words("sky ground display fire street left right phone weather sunset snow rain")
 """Nouns after which "on" and "in" say something else than where a thing is."""
 
