@@ -185,3 +185,4 @@ def test_texts_share_a_number_where_their_tokens_are_equal() -> None:
     tokens[9] = tokens[8].flip(0)
     numbers = numbers_of(tokens)
     assert torch.equal(numbers[:, None] == numbers, (tokens[:, None] == tokens).all(dim=-1))
+    assert torch.equal(numbers_of(tokens[100:, :40]), numbers[100:])

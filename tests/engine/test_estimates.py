@@ -67,7 +67,8 @@ def test_operations_of_a_head_are_nearly_those_that_torch_counts(
 ) -> None:
     config = aligned(pairs, tmp_path / "run")
     parts = assemble(config, World(), torch.device("cpu"))
-    pixels, tokens = parts.to_device(next(parts.stream.batches(0)))
+    batch = next(parts.stream.batches(0))
+    pixels, tokens = batch.pixels, batch.tokens  # with their padding, which the plan counts
     monkeypatch.setattr(torch.backends.mha, "get_fastpath_enabled", lambda: False)  # it is not counted
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         parts.gradients(pixels, tokens, (0, 0, 0), lambda loss: loss)

@@ -115,6 +115,12 @@ def test_names_and_sizes(folders: dict[str, Path]) -> None:
     assert found.preprocess(pictures(1)[0].convert("L")).shape == (3, 32, 32)
 
 
+def test_a_model_of_transformers_is_not_taken_apart(folders: dict[str, Path]) -> None:
+    encoder = patchclip.load(next(iter(folders.values())), device="cpu")
+    with pytest.raises(TowerError, match="cannot be taken apart; load the same weights through"):
+        encoder.tower()
+
+
 def test_weights_of_half_precision_are_read_as_float32(copy: Path) -> None:
     state = load_file(copy / "model.safetensors")
     save_file(

@@ -32,6 +32,7 @@ from patchclip.models.architectures import Architecture, create
 from patchclip.models.blocks import compile_blocks
 from patchclip.models.heads import Head
 from patchclip.models.masked import MaskSlot, attach, hash_seed
+from patchclip.models.text import unpadded
 
 MAX_LOGIT_SCALE = math.log(100)
 Gradients = ContrastiveStep | AlignmentStep
@@ -82,10 +83,11 @@ class Parts:
         return self.model if self.head is None else self.head.module
 
     def to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Pixels and tokens where the model lies."""
+        """Pixels and tokens where the model lies; a frozen text tower is spared the padding."""
+        tokens = batch.tokens if self.head is None else unpadded(self.model, batch.tokens)
         return (
             batch.pixels.to(self.device, non_blocking=True),
-            batch.tokens.to(self.device, non_blocking=True),
+            tokens.to(self.device, non_blocking=True),
         )
 
     def update(self) -> ClipStats:

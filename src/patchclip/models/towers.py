@@ -153,7 +153,13 @@ class ClipEncoder:
         Raises:
             TowerError: a tower that is no plain ViT.
         """
-        return image_tower(self.model.visual, self.head, step)
+        visual = getattr(self.model, "visual", None)
+        if visual is None:
+            raise TowerError(
+                f"{self.name}: a model of transformers cannot be taken apart; load the same weights through "
+                "open_clip (patchclip list models)"
+            )
+        return image_tower(visual, self.head, step)
 
     def autocast(self) -> torch.autocast:
         """Autocast at this encoder's precision."""
