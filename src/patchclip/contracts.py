@@ -191,6 +191,10 @@ class Block(Protocol):
     x = x + merge(attention(*qkv(x))); x = x + mlp(x).
     """
 
+    @property
+    def heads(self) -> int:
+        """Attention heads m."""
+
     def normed(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         """Tokens after the first norm: what queries, keys and values are made of."""
 

@@ -17,6 +17,7 @@ def test_lists_hold_each_set_once() -> None:
         "imagenet-robustness": 5,
         "sugar-crepe": 7,
         "cls17": 17,
+        "segmentation": 8,
     }
     assert all(len(set(names)) == len(names) for names in LISTS.values())
 

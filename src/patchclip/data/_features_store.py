@@ -191,7 +191,7 @@ def read_row(path: Path, offset: int, shape: tuple[int, int]) -> Float16[Tensor,
     tokens = torch.empty(shape, dtype=torch.float16)
     with path.open("rb", buffering=0) as file:
         file.seek(offset)
-        read = file.readinto(memoryview(tokens.numpy()).cast("B"))
+        read = file.readinto(tokens.numpy().data)
     if read != tokens.nbytes:
         raise OSError(f"{path.name} ends within the tokens")
     return tokens

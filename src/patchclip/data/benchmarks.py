@@ -2,6 +2,7 @@
 
     ROOT/NAME/...      a set: webdataset shards, folders of images, a file of captions, a Hugging Face dataset
     ROOT/GROUP/NAME    the same, named "GROUP/NAME"
+    ROOT/.../VOC2012   and other segmentation sets, named as voc21, voc20 (see `layouts.segmentation`)
     hf:ORG/NAME        a dataset of the Hugging Face hub or its cache
 
 A file NAME/shift_of.txt names the set of which this one is a shift: the same classes in ordinary images.
@@ -17,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from patchclip.data import dataset_lists
-from patchclip.data.layouts import annotations, folders, hub, selections, wds
+from patchclip.data.layouts import annotations, folders, hub, segment_scenes, segmentation, selections, wds
 from patchclip.data.layouts.text_files import read_lines, relative_name
 from patchclip.data.sets import Benchmark, Classification, Retrieval
 from patchclip.errors import DataError
@@ -37,12 +38,19 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _SHIPPED = Path(__file__).parent / "samples"
+
+
+def _is_class_folders(folder: Path) -> bool:
+    """Whether folders in a folder are classes; those of a segmentation set are images and masks."""
+    return folders.is_class_folders(folder) and not segmentation.is_part_of_segmented(folder)
+
+
 _LAYOUTS: tuple[tuple[Callable[[Path], bool], Callable[[Path, str, str], Benchmark]], ...] = (
     (wds.is_wds_set, wds.open_wds_set),
     (hub.is_hub_folder, hub.open_hub_folder),
     (annotations.is_annotated_set, annotations.open_annotated_set),
     (folders.is_captioned_folder, folders.open_captioned_folder),
-    (folders.is_class_folders, folders.open_class_folders),
+    (_is_class_folders, folders.open_class_folders),
 )
 
 
@@ -71,7 +79,8 @@ def load_benchmark(root: str | Path, name: str, split: str = "test") -> Benchmar
 
     Args:
         root: Folder of sets, or "samples".
-        name: One of `find_benchmarks(root)`, "NAME/KIND" for a selection of it, or "hf:ORG/NAME[:CONFIG]".
+        name: One of `find_benchmarks(root)`, "NAME/KIND" for a selection of it or its masks, or
+            "hf:ORG/NAME[:CONFIG]".
         split: "test", "val" or "train".
 
     Returns:
@@ -83,13 +92,15 @@ def load_benchmark(root: str | Path, name: str, split: str = "test") -> Benchmar
     if name.startswith(hub.PREFIX):
         return hub.open_hub_name(name, split)
     folder = _folder_of(root, name)
+    if folder is None and name in (segmented := _segmented(root)):
+        return segmentation.open_segmented(*segmented[name], name, split)
     if folder is None or selections.is_selection_set(folder):
         return _opened(root, name)[0]
     return _main(folder, name, split)
 
 
 def open_sets(root: str | Path, names: Sequence[str]) -> list[Benchmark]:
-    """Opens sets, each followed by the selections of captions over its images.
+    """Opens sets, each followed by the selections of captions over its images, and their masks.
 
     Args:
         root: Folder of sets, or "samples".
@@ -148,8 +159,13 @@ def _meant(root: str | Path, asked: str, known: Sequence[str]) -> str | None:
     parent = dataset_lists.match(head, known)
     if parent is None:
         return None
-    kind = dataset_lists.match(tail, selections.kinds(benchmark_root(root) / parent))
+    kind = dataset_lists.match(tail, _kinds(benchmark_root(root) / parent))
     return f"{parent}/{kind}" if kind else None
+
+
+def _kinds(folder: Path) -> list[str]:
+    """What a set has over its images: selections of captions, and masks."""
+    return selections.kinds(folder) + [segment_scenes.KIND] * segment_scenes.has_masks(folder)
 
 
 def _opened(root: str | Path, name: str) -> list[Benchmark]:
@@ -158,9 +174,11 @@ def _opened(root: str | Path, name: str) -> list[Benchmark]:
         return [hub.open_hub_name(name, "test")]
     folder, parent = _folder_of(root, name), name
     if folder is None:
+        if name in (segmented := _segmented(root)):
+            return [segmentation.open_segmented(*segmented[name], name)]
         parent, _, kind = name.rpartition("/")
         folder = _folder_of(root, parent) if parent else None
-        if folder is None or kind not in selections.kinds(folder):
+        if folder is None or kind not in _kinds(folder):
             raise DataError(
                 f"dataset {name!r} is not under {str(root)!r}: {closest(name, find_benchmarks(root))}"
             )
@@ -169,6 +187,7 @@ def _opened(root: str | Path, name: str) -> list[Benchmark]:
     else:
         main = _main(folder, parent, "test")
         found = [main, *selections.selections_of(folder, main)]
+        found += [segment_scenes.open_masks(main)] if segment_scenes.has_masks(folder) else []
     return found if parent == name else [each for each in found if each.name == name]
 
 
@@ -196,13 +215,22 @@ def _found(root: str | Path) -> list[str]:
         raise DataError(f"root={str(root)!r} must be a folder of evaluation sets: there is no such folder")
     if wds.is_wds_set(base) or folders.has_class_splits(base):
         raise DataError(f"root={str(root)!r} must hold folders of sets, got a set itself: give {base.parent}")
-    names = []
+    names = list(_segmented(base))
     for path in _folders(base):
         if _is_set(path):
             names.append(path.name)
         else:
             names += [f"{path.name}/{inner.name}" for inner in _folders(path) if _is_set(inner)]
-    return sorted(names)
+    return sorted(set(names))
+
+
+def _segmented(root: str | Path) -> dict[str, tuple[Path, str]]:
+    """The segmentation sets that a root is, or that lie in it or one folder deeper."""
+    base = benchmark_root(root)
+    outer = _folders(base)
+    return segmentation.segmented_sets(
+        base, [base, *outer, *(deep for each in outer for deep in _folders(each))]
+    )
 
 
 def _folders(path: Path) -> list[Path]:

@@ -30,11 +30,15 @@ LISTS: dict[str, tuple[str, ...]] = {
         *("food101", "cifar10", "cifar100", "sun397", "cars", "voc2007", "fgvc_aircraft", "dtd", "pets"),
         *("caltech101", "flowers", "stl10", "eurosat", "resisc45", "gtsrb", "country211", "pcam"),
     ),
+    "segmentation": (
+        *("voc21", "context60", "coco_object", "voc20", "context59", "coco_stuff", "cityscapes", "ade20k"),
+    ),
 }
 """Lists of sets by name.
 
 Source: LAION CLIP_benchmark 1.6, `datasets/builder.py`, dataset_collection; "cls17" is the zero-shot table of
-    CLIP-PGS, arXiv:2503.17080 (its released `task-zero-shot-cls.txt`).
+    CLIP-PGS, arXiv:2503.17080 (its released `task-zero-shot-cls.txt`); "segmentation" is the eight sets of
+    SCLIP, arXiv:2312.01597, of which the first three have a background.
 """
 
 _SHOWN = 8
@@ -48,6 +52,12 @@ _ALIASES = (
     ("flowers", "flowers102", "oxfordflowers102"),
     ("pets", "oxfordpets", "oxfordiiitpet"),
     ("voc2007", "pascalvoc2007"),
+    ("voc21", "pascalvoc21"),
+    ("voc20", "pascalvoc20"),
+    ("context60", "pascalcontext60", "pc60"),
+    ("context59", "pascalcontext59", "pc59"),
+    ("cocostuff", "cocostuff171", "cocostuff164k"),
+    ("ade20k", "ade", "ade150", "ade20k150"),
 )
 
 

@@ -67,8 +67,7 @@ def as_picture(image: Any, longest: int | None = None) -> Image.Image:
         ConfigError: another type, shape or dtype.
         DataError: a file that is missing, damaged, no image or larger than `PIL.Image.MAX_IMAGE_PIXELS`.
     """
-    if longest is not None and longest < 1:
-        raise ConfigError(f"longest={longest} must be at least 1: the pixels of the longer side")
+    _check_longest(longest)
     if isinstance(image, str | Path):
         return read_picture(Path(image), longest)
     if isinstance(image, np.ndarray):
@@ -85,6 +84,7 @@ def as_picture(image: Any, longest: int | None = None) -> Image.Image:
 
 def read_picture(path: Path, longest: int | None = None) -> Image.Image:
     """`as_picture` of a file; a large JPEG is decoded no larger than `longest` needs."""
+    _check_longest(longest)
     data = read_bytes(path, "image")
     try:
         size = None if longest is None else (2 * longest, 2 * longest)
@@ -114,6 +114,11 @@ def unusable(path: Path, error: UnusableError) -> DataError:
     if "DecompressionBomb" in str(error):
         cure = f"; make it smaller first, at most {Image.MAX_IMAGE_PIXELS} pixels"
     return DataError(f"{path} cannot be used: {error}{cure}")
+
+
+def _check_longest(longest: int | None) -> None:
+    if longest is not None and longest < 1:
+        raise ConfigError(f"longest={longest} must be at least 1: the pixels of the longer side")
 
 
 def _is_image(file: Path) -> bool:

@@ -23,7 +23,7 @@ NOUNS = (
     "softball", "spider", "squid", "star", "stop sign", "strawberry", "television", "tomato", "toolbox",
     "tractor", "traffic cone", "turkey", "turtle", "umbrella", "waffle", "whale", "wooden chair",
 )
-"""Nouns of the shipped test scenes; the training pairs have no picture of seven of them."""
+"""Nouns the shipped test scenes are drawn from; the training pairs have no picture of seven of them."""
 
 LEFT_OUT = {
     "clip_animals_mammals_bears_orso_architetto_francesc_02",

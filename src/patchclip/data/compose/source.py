@@ -2,6 +2,7 @@
 
 import io
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from patchclip.contracts import Pair
+from patchclip.contracts import BadSample, Pair
 from patchclip.data.compose.cut import cut, scaled, tinted
 from patchclip.data.compose.parts import Parts, shipped_parts
 from patchclip.data.compose.place import SIDE, NoPlaceError, paint, placed, square
@@ -48,7 +49,11 @@ class Composed:
 
 
 class SceneSource:
-    """Scenes of one to three objects, with their captions, composed of the shipped training pictures.
+    """Scenes of one to three objects, composed of the shipped training pictures.
+
+    Each has two captions: all that is told ("a red star above a cat, on a white background"), and its nouns
+    ("a star and a cat"). Colours and places tell the scenes of a batch apart, so that a small model trained
+    on the first alone does not learn the nouns.
 
     Scene i follows from (seed, i) alone and takes 1 to 3 ms; nothing is written. The objects, their pictures,
     colours, sizes, relations and places are drawn evenly. Photographs of buildings are places without words.
@@ -56,17 +61,27 @@ class SceneSource:
     Args:
         count: number of scenes, at least 1.
         seed: another seed gives other scenes of the same kind.
+        nouns: of the objects, a part of `compose.parts.NOUNS`, at least three; None for all with a picture.
+        painted: whether colours and sizes are told, and objects painted; False leaves all as they are.
+
+    Raises:
+        DataError: a count or seed below its least, or nouns without a training picture.
     """
 
-    bad = ()
-    bad_pairs = 0
-
-    def __init__(self, count: int = COUNT, seed: int = 0) -> None:
+    def __init__(
+        self, count: int = COUNT, seed: int = 0, nouns: Sequence[str] | None = None, painted: bool = True
+    ) -> None:
         if count < 1 or seed < 0:
             raise DataError(f"scenes:{count}:{seed} must have a count of at least 1 and a seed of at least 0")
-        self.captions: int | None = count
+        self.bad: tuple[BadSample, ...] = ()
+        self.bad_pairs = 0
+        self.captions: int | None = 2 * count
         self._count, self._seed = count, seed
+        self._kinds = ATTRIBUTES if painted else ("",)
         self._parts: Parts | None = None
+        self._chosen = None if nouns is None else tuple(sorted(set(nouns)))
+        if self._chosen is not None:
+            self._check(self._chosen)
 
     @classmethod
     def named(cls, name: str) -> "SceneSource":
@@ -77,7 +92,7 @@ class SceneSource:
         """
         kind, *numbers = name.split(":")
         if kind != "scenes" or len(numbers) > 2 or not all(n.isdecimal() for n in numbers):
-            raise DataError(f"pairs={name!r} must be scenes, scenes:COUNT or scenes:COUNT:SEED (scenes:4000:7)")
+            raise DataError(f"pairs={name!r} must be scenes, scenes:COUNT or scenes:COUNT:SEED (scenes:40:7)")
         return cls(*map(int, numbers))
 
     def __len__(self) -> int:
@@ -86,16 +101,16 @@ class SceneSource:
     @property
     def nouns(self) -> tuple[str, ...]:
         """Nouns of all objects, sorted."""
-        return tuple(self._have().objects)
+        return tuple(self._have().objects) if self._chosen is None else self._chosen
 
     def read(self, i: int) -> Pair:
-        """Scene i with its caption."""
+        """Scene i with its captions."""
         scene = self.scene(i)
-        return Pair(scene.image, (str(scene.told),), self._key(i))
+        return Pair(scene.image, _captions(scene.told), self._key(i))
 
     def texts(self, i: int) -> tuple[str, ...]:
-        """The caption of scene i."""
-        return (str(self._told(self._rng(i))),)
+        """The captions of scene i."""
+        return _captions(self._told(self._rng(i)))
 
     def scene(self, i: int) -> Composed:
         """Scene i with its mask.
@@ -124,6 +139,14 @@ class SceneSource:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_parts": None}
 
+    def _check(self, nouns: tuple[str, ...]) -> None:
+        wrong = [noun for noun in nouns if noun not in self._have().objects]
+        if wrong or len(nouns) < max(COUNTS):
+            have = ", ".join(self._have().objects)
+            raise DataError(
+                f"nouns={nouns} must be {max(COUNTS)} or more, got {wrong or len(nouns)}: of {have}"
+            )
+
     def _have(self) -> Parts:
         if self._parts is None:
             self._parts = _shipped()
@@ -138,7 +161,7 @@ class SceneSource:
         return random.Random(f"scene {self._seed} {i}")
 
     def _told(self, rng: random.Random) -> Told:
-        count, kind = rng.choice(COUNTS), rng.choice(ATTRIBUTES)
+        count, kind = rng.choice(COUNTS), rng.choice(self._kinds)
         nouns = rng.sample(self.nouns, count)
         colours, sizes = rng.sample(sorted(COLOURS), 2), rng.sample(["large", "small"], 2)
         chosen = {"": [], "colour": colours[:1], "colours": colours, "sizes": sizes[: 2 * (count > 1)]}[kind]
@@ -152,6 +175,10 @@ class SceneSource:
             return Image.new("RGBA", (SIDE, SIDE), (*PLAIN[where], 255))
         _, file = rng.choice(self._have().places[where])
         return square(rng, _photo(file))
+
+
+def _captions(told: Told) -> tuple[str, str]:
+    return str(told), told.names
 
 
 @lru_cache(maxsize=1)

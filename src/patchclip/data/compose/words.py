@@ -60,6 +60,11 @@ class Told:
     relation: str = ""
     where: str = ""
 
+    @property
+    def names(self) -> str:
+        """The objects by their nouns alone, without colours, sizes, relation and place."""
+        return " and ".join(str(Thing(thing.noun)) for thing in self.things)
+
     def __str__(self) -> str:
         first, *more = map(str, self.things)
         text = f"{first} {self.relation} {more[0]}" if more else first
