@@ -11,8 +11,8 @@ PYTHON ?=
 PIP_FLAGS ?=
 TEST_FLAGS ?=
 
-# All of them; corruptions on a few images only, in 75 forms each.
-DEMO_SUITES := classification,retrieval,linear-probe,robustness:images=32;corrupt=zs_clipart,compositionality
+# All of them; segmentation on a few images only, and so corruptions, in 75 forms each.
+DEMO_SUITES := classification,retrieval,linear-probe,segmentation:images=36,robustness:images=32;corrupt=zs_clipart,compositionality
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -44,7 +44,8 @@ def eval_scores(folder: Path) -> list[dict[str, Any]]:
 
 def score_name(score: dict[str, Any]) -> str:
     """The data set, and the task where it is not the plain one."""
-    plain = score.get("task", "zeroshot").startswith(("zeroshot", "image_caption"))
+    task = score.get("task", "zeroshot")
+    plain = task.startswith(("zeroshot", "image_caption")) and "_by_patches" not in task
     return str(score["dataset"]) if plain else f"{score['dataset']} {score['task']}"
 
 

@@ -36,6 +36,15 @@ class _View(Protocol):
     def __call__(self, image: Image.Image, index: int) -> Image.Image: ...
 
 
+class Model(Protocol):
+    """What makes a row of numbers of each image: an encoder, or a scorer (see _patches.py)."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def encode_image(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b e"]: ...
+
+
 @dataclass(frozen=True)
 class Block:
     """Embeddings of some images that follow each other; a row of an unreadable one is NaN.
@@ -66,7 +75,7 @@ class Reader:
     threads: int = 1
     _size: int = field(default=0, init=False)
 
-    def encode(self, encoder: Encoder, wanted: Sequence[int], batch_size: int) -> Iterator[Block]:
+    def encode(self, encoder: Model, wanted: Sequence[int], batch_size: int) -> Iterator[Block]:
         """Embeds the wanted images in order.
 
         A batch that does not fit the GPU is halved, and so are those after it.
@@ -129,7 +138,7 @@ class Reader:
         except UNREADABLE:
             return False
 
-    def _embedded(self, encoder: Encoder, pixels: Tensor) -> Float[Tensor, "b e"]:
+    def _embedded(self, encoder: Model, pixels: Tensor) -> Float[Tensor, "b e"]:
         parts = []
         start = 0
         while start < len(pixels):

@@ -30,10 +30,13 @@ NOTES = frozenset(("fewshot_k", "seed", "normalized", "epochs", "C", "weight_dec
 """Numbers among the metrics that say how it was measured, not how well the model did."""
 
 LOWER_IS_BETTER = re.compile(r"rank$|^ece$|drop$|_std$|error$|^mce$|^fooled")
+BY_PATCHES = "zeroshot_classification_by_patches"
 TASKS = (
     "zeroshot_classification",
+    BY_PATCHES,
     "zeroshot_retrieval",
     "linear_probe",
+    "segmentation",
     "distribution_shift",
     "corruption",
     "typographic",
@@ -44,6 +47,7 @@ TASKS = (
 
 WORDS = {
     "zeroshot_classification": "zero-shot classification",
+    BY_PATCHES: "zero-shot classification by patches",
     "zeroshot_retrieval": "zero-shot retrieval",
     "linear_probe": "linear probe",
     "distribution_shift": "distribution shift",
@@ -53,11 +57,13 @@ WORDS = {
 
 HEADLINES: dict[str, tuple[tuple[str, ...], ...]] = {
     "zeroshot_classification": (("acc1",), ("mean_average_precision",)),
+    BY_PATCHES: (("acc1",), ("mean_average_precision",)),
     "zeroshot_retrieval": (
         ("image_retrieval_recall@1", "text_retrieval_recall@1"),
         ("image_retrieval_recall@5", "text_retrieval_recall@5"),
     ),
     "linear_probe": (("lp_acc1",),),
+    "segmentation": (("miou",),),
     "distribution_shift": (("acc1",),),
     "corruption": (("mean_corruption_accuracy",),),
     "typographic": (("acc1",),),
@@ -175,7 +181,20 @@ def task_words(task: str) -> str:
     """A task as a person says it: "linear probe, 4 shots"."""
     base, k = _base_and_shots(task)
     words = WORDS.get(base, base.replace("_", " "))
+    if how := how_segmented(task) or _method(task):
+        return f"{words}, {how}"
     return f"{words}, {k} shot{'s' if k > 1 else ''}" if k else words
+
+
+def how_segmented(task: str) -> str:
+    """What sets a task apart from "segmentation" by the suite's defaults: its method and other options."""
+    base, _, how = task.partition("_")
+    return re.sub(r"(\d+)images$", r"\1 images", how.replace("+", ", ")) if base == "segmentation" else ""
+
+
+def _method(task: str) -> str:
+    """The dense method that images were classified with by patches, where one was asked for."""
+    return task.removeprefix(f"{BY_PATCHES}_") if task.startswith(f"{BY_PATCHES}_") else ""
 
 
 def is_share(metric: str) -> bool:
@@ -236,7 +255,11 @@ def _in_language(result: Saved) -> str:
 
 
 def _base_and_shots(task: str) -> tuple[str, int]:
-    """ "linear_probe_4shot" as ("linear_probe", 4); 0 for other tasks."""
+    """ "linear_probe_4shot" as ("linear_probe", 4); 0 for other tasks, without how they segment."""
+    if how_segmented(task):
+        return "segmentation", 0
+    if _method(task):
+        return BY_PATCHES, 0
     shots = re.fullmatch(r"(.+)_(\d+)shot", task)
     return (shots[1], int(shots[2])) if shots else (task, 0)
 

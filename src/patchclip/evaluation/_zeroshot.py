@@ -36,6 +36,34 @@ class Predictions:
 TOP = 5
 
 
+class Judge:
+    """Holds scores of images against their labels, some images at a time.
+
+    Args:
+        classes: c, how many there are.
+        scale: what scores are multiplied by before the softmax, > 0.
+    """
+
+    def __init__(self, classes: int, scale: float) -> None:
+        self._top, self._scale = min(TOP, classes), scale
+        self._calibration = Calibration(tie=COSINE_TIE * scale)
+        self._found: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def add(self, scores: Float[Tensor, "b c"], right: Int64[Tensor, "b"]) -> None:
+        """Counts some images; `right` are their classes, on the device of the scores."""
+        self._calibration.add(scores * self._scale, right)
+        best = scores.nan_to_num(nan=-torch.inf).topk(self._top, dim=1).indices
+        hit = best == right[:, None]
+        loose = torch.where(hit.any(1), hit.int().argmax(1) + 1, self._top + 1)
+        ranks = label_ranks(scores, right, COSINE_TIE)
+        self._found.append((ranks.cpu(), best[:, 0].cpu(), loose.cpu()))
+
+    def predictions(self) -> Predictions:
+        """What the scores say of all images so far, of which there is at least one."""
+        ranks, guesses, loose = (torch.cat(parts) for parts in zip(*self._found, strict=True))
+        return Predictions(ranks, guesses, loose, self._calibration)
+
+
 def predict(
     images: Float[Tensor, "n e"],
     classes: Float[Tensor, "c e"],
@@ -54,19 +82,11 @@ def predict(
     """
     classes = classes.to(device)
     rows = max(1, BLOCK_SCORES // len(classes))
-    top = min(TOP, len(classes))
-    calibration = Calibration(tie=COSINE_TIE * scale)
-    ranks, guesses, loose = [], [], []
+    judge = Judge(len(classes), scale)
     for start in range(0, len(images), rows):
-        right = labels[start : start + rows].to(device)
         scores = images[start : start + rows].to(device) @ classes.T  # b c
-        ranks.append(label_ranks(scores, right, COSINE_TIE).cpu())
-        calibration.add(scores * scale, right)
-        best = scores.nan_to_num(nan=-torch.inf).topk(top, dim=1).indices
-        hit = best == right[:, None]
-        loose.append(torch.where(hit.any(1), hit.int().argmax(1) + 1, top + 1).cpu())
-        guesses.append(best[:, 0].cpu())
-    return Predictions(torch.cat(ranks), torch.cat(guesses), torch.cat(loose), calibration)
+        judge.add(scores, labels[start : start + rows].to(device))
+    return judge.predictions()
 
 
 def worst_classes(

@@ -16,6 +16,7 @@ from patchclip.contracts import BadSample, Encoder
 from patchclip.data.sets import Classification, Images, Multilabel
 from patchclip.errors import ConfigError, DataError
 from patchclip.evaluation import _batches, _key, _reading, _store
+from patchclip.evaluation._patches import PatchScorer, ScoredImages
 
 Progress = Callable[[str, int, int], None]
 PROMPTS_HELD = 16384
@@ -131,9 +132,36 @@ class Embedder:
         if view is None or found.embeddings.nbytes <= VIEW_KEPT:
             self._images[key] = found
         if not len(found.indices):
-            first = f"; the first failed with: {found.bad[0].reason}" if found.bad else ""
-            raise DataError(f"{name}: none of its {len(wanted)} images can be read{first}; check the set")
+            raise _unreadable(name, found.bad)
         return found
+
+    def patch_scores(self, images: Images, name: str, scorer: PatchScorer) -> Iterator[ScoredImages]:
+        """Scores of a set's images with texts by their patches, batch after batch; nothing of it is kept.
+
+        Args:
+            images: of the set.
+            name: of the set, for messages and progress.
+            scorer: of this encoder, with the texts.
+
+        Raises:
+            DataError: not one of the images can be read, told at the end.
+        """
+        threads = self.encoding.threads or _reading.threads(self.device)
+        reader = _reading.Reader(images, self.encoder.preprocess, None, threads)
+        done, count = 0, len(images)
+        lost: list[BadSample] = []
+        for block in reader.encode(scorer, range(count), self._batches()):
+            readable = torch.ones(len(block.rows), dtype=torch.bool)
+            readable[list(block.bad)] = False
+            bad = tuple(BadSample(f"{name}/{done + i}", why) for i, why in sorted(block.bad.items()))
+            if block.rows.shape[1]:  # an image could be read by now
+                yield ScoredImages(block.rows[readable], done + readable.nonzero()[:, 0], bad)
+            done += len(block.rows)
+            lost += bad
+            if self.encoding.on_progress is not None:
+                self.encoding.on_progress(f"{name} patches", done, count)
+        if len(lost) == count:
+            raise _unreadable(name, lost)
 
     def texts(self, texts: Sequence[str]) -> Float[Tensor, "n e"]:
         """Unit-length embeddings of texts, float32 on the CPU; equal texts are encoded once.
@@ -249,3 +277,9 @@ class Embedder:
         if self._batch_size is None:
             self._batch_size = _batches.found(self.encoder)
         return self._batch_size
+
+
+def _unreadable(name: str, bad: Sequence[BadSample]) -> DataError:
+    """Of a set without a readable image."""
+    first = f"; the first failed with: {bad[0].reason}" if bad else ""
+    return DataError(f"{name}: none of its {len(bad)} images can be read{first}; check the set")

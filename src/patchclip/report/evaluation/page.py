@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from patchclip.evaluation._saved import WDS, Saved, is_share, scores, set_name, task_order, task_words
-from patchclip.report.evaluation import pictures, robustness, sections, tables
+from patchclip.report.evaluation import pictures, robustness, sections, segmentation, tables
 from patchclip.report.evaluation.charts import Series, radar
 from patchclip.report.evaluation.data import MOST_COLOURED, Axis, Collection, Model
 from patchclip.report.run_report import versions
@@ -31,6 +31,7 @@ CLASSIFICATION_FURTHER = (
 SHOWN_APART = ("zeroshot_classification", "zeroshot_retrieval", "distribution_shift", "corruption")
 SPOKES = {
     "zeroshot_classification": "classification",
+    "zeroshot_classification_by_patches": "by patches",
     "zeroshot_retrieval": "retrieval",
     "linear_probe": "linear probe",
     "distribution_shift": "shift",
@@ -43,6 +44,7 @@ METRIC_WORDS = {
     **{f"text_retrieval_recall@{k}": f"image → caption R@{k}" for k in (1, 5, 10)},
     "text_acc": "right caption",
     "ece": "ECE",
+    "mean_per_class_recall": "mean per class",
     "acc1": "top-1",
     "acc5": "top-5",
     "acc1_clean": "top-1 without",
@@ -54,6 +56,7 @@ METRIC_WORDS = {
     "fooled": "fooled",
     "fooled_clean": "fooled without",
     "lp_acc1": "top-1",
+    "miou": "mIoU",
     "lp_acc5": "top-5",
     "lp_mean_per_class_recall": "mean per class",
     "templates_acc1_mean": "own prompts, mean",
@@ -80,6 +83,8 @@ def page_context(collection: Collection, title: str) -> dict[str, Any]:
         shift_average=robustness.shift_average(collection),
         shifts=robustness.shifts(collection),
         heats=robustness.heats(collection),
+        segmented=segmentation.segmented_sets(collection),
+        segmentation_metrics=segmentation.METRICS,
         compositions=sections.compositions(collection),
         failing=pictures.failing(collection),
         protocols=_protocols(results),
@@ -98,7 +103,7 @@ def _by_labels(collection: Collection) -> dict[str, Any]:
     plain = {
         task: (task, collection.of(task)[0]["protocol"], _plain(collection, task))
         for task in collection.tasks
-        if task not in apart
+        if task not in apart and not segmentation.is_segmentation(task)
     }
     return {
         "classification": tables.by_set(collection, "zeroshot_classification", "acc1"),
