@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from patchclip.config import TrainConfig, load_config, save_config
-    from patchclip.contracts import Encoder, GradClipper, Loss, Masker, Patches
+    from patchclip.contracts import Encoder, Masker, Patches
     from patchclip.data.pairs import open_pairs
+    from patchclip.dense.segment import segment
+    from patchclip.dense.segmenter import Segmenter
     from patchclip.engine.train import train
     from patchclip.errors import PatchclipError
     from patchclip.evaluation._runner import evaluate
@@ -27,11 +29,10 @@ __version__ = "0.1.0"
 _HOME = {
     "Encoder": "contracts",
     "Encoding": "evaluation.embedder",
-    "GradClipper": "contracts",
-    "Loss": "contracts",
     "Masker": "contracts",
     "PatchclipError": "errors",
     "Patches": "contracts",
+    "Segmenter": "dense.segmenter",
     "TrainConfig": "config",
     "build": "registry",
     "compare": "evaluation.compare",
@@ -42,6 +43,7 @@ _HOME = {
     "open_pairs": "data.pairs",
     "preview": "models.masked",
     "save_config": "config",
+    "segment": "dense.segment",
     "train": "engine.train",
     "write_report": "report.run_report",
 }
@@ -49,11 +51,10 @@ _HOME = {
 __all__ = [
     "Encoder",
     "Encoding",
-    "GradClipper",
-    "Loss",
     "Masker",
     "PatchclipError",
     "Patches",
+    "Segmenter",
     "TrainConfig",
     "__version__",
     "build",
@@ -65,6 +66,7 @@ __all__ = [
     "open_pairs",
     "preview",
     "save_config",
+    "segment",
     "train",
     "write_report",
 ]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from patchclip import registry
 from patchclip.dense import rle
-from patchclip.dense._upsample import Layer, Reader, interpolated
+from patchclip.dense._upsample import Layer, every_pixel, probability
 from patchclip.dense.files import heat_picture, label_picture, make_folder, unique_names, write_image
 from patchclip.dense.overlay import draw_overlay
 from patchclip.errors import ConfigError
@@ -68,14 +68,7 @@ class Segmentation:
 
         Only the labels compete, not the words for the background; scores are interpolated between patches.
         """
-        found = np.empty(self.size, dtype=np.float32)
-        number = self.number(label) - 1
-        reader = self._reader()
-        for start, stop in reader.strips():
-            best = reader.read(start, stop, probabilities=True)
-            logit = self._interpolated(number, (start, stop)) * self.scale
-            found[start:stop] = ((logit - best.top).exp() * best.confidence).numpy()
-        return found
+        return probability(self._layer(), self.number(label) - 1, self.size, self.scale).numpy()
 
     def heat(self, label: str) -> Float32[np.ndarray, "h w"]:
         """How well a label fits each pixel beside the rest of this image, in [0, 1].
@@ -87,7 +80,7 @@ class Segmentation:
         low, high = self.scores[number].min(), self.scores[number].max()
         if not high > low:
             return np.zeros(self.size, dtype=np.float32)
-        heat = (self._interpolated(number, (0, self.size[0])) - low) / (high - low)
+        heat = (every_pixel(self._layer().at(number), self.size)[0] - low) / (high - low)
         return heat.clamp(0, 1).numpy()
 
     def place(self, cell: int) -> tuple[float, float]:
@@ -188,11 +181,3 @@ class Segmentation:
         patch, step = self.details.get("patch", 1), self.details.get("step", 1)
         size = (rows - 1) * step + patch, (columns - 1) * step + patch
         return Layer(self.scores, names, size, patch, step)
-
-    def _reader(self) -> Reader:
-        return Reader([self._layer()], self.size, self.scale)
-
-    def _interpolated(self, number: int, rows: tuple[int, int]) -> Float[Tensor, "r w"]:
-        """One label's scores at the pixels of some rows."""
-        [(down, across)] = self._reader().taps
-        return interpolated(self.scores[number : number + 1], down.part(*rows), across)[0]
