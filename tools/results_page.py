@@ -12,6 +12,17 @@ TIMED = ["dense-short", *(name for name in EPOCHS if name not in ("dense", "atte
 BEYOND = ["pgs", "pgs-contrast", "pgs-tail", "pgs-frequency-8"]
 """Runs of the study in each of its tables."""
 
+DENSE = [
+    *("raw", "maskclip", "clip_surgery:depth=2", "gem:depth=2", "sclip", "clearclip", "naclip"),
+    *("resclip:first=1;last=2", "one label an image", "pacl"),
+]
+NAMED = ["class token", "naclip patches", "pacl"]
+TRIED = [
+    *("pacl", "temperature 1", "temperature 0.07", "temperature 0.03", "mean pooling", "own-text pooling"),
+    *("noun prompts", "same texts negative"),
+]
+"""Rows of the study of patch alignment in each of its tables."""
+
 ROOT = Path(__file__).parents[1]
 PAGE, RESULTS = ROOT / "docs" / "results.md", ROOT / "benchmarks" / "results"
 
@@ -103,6 +114,20 @@ def attention(content: dict[str, Any]) -> str:
     return table(["tokens", *lengths], rows)
 
 
+def alignment(content: dict[str, Any], names: list[str], columns: list[str]) -> str:
+    """Rows of the study of patch alignment: mean and standard deviation over seeds, in per cent."""
+    kept, rows = content["table"], []
+    one = {key: kept["raw"][f"one label {key}"] for key in ("miou", "pixel_accuracy")}
+    for name in (each for each in names if each in kept or each == "one label an image"):
+        row = one if name == "one label an image" else kept[name]
+        cells = [(row[column], 2 if column == "loss" else 1) for column in columns if column in row]
+        texts = [f"{c['mean']:.{n}f}" + (f" ± {c['std']:.{n}f}" if c["seeds"] > 1 else "") for c, n in cells]
+        rows.append([name, *texts, *[""] * (len(columns) - len(texts))])
+    guess = [content["chance"].get(column) for column in columns]
+    rows.append(["guessing", *(f"{value:.1f}" if value is not None else "" for value in guess)])
+    return table(["", *columns], rows)
+
+
 def render() -> str:
     """The page."""
     figures = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in RESULTS.glob("*.json")}
@@ -132,6 +157,15 @@ def render() -> str:
         "foreground": foreground(figures["foreground"]),
         "composites": str(figures["foreground"]["composites"]),
         "attention": attention(figures["attention"]),
+        "alignment": alignment(figures["alignment"], DENSE, ["miou", "pixel_accuracy", "pointing"]),
+        "alignment_named": alignment(figures["alignment"], NAMED, ["crops acc1", "crops acc5", "scenes mAP"]),
+        "alignment_tried": alignment(
+            figures["alignment"], TRIED, ["loss", "miou", "pixel_accuracy", "pointing", "crops acc1"]
+        ),
+        "alignment_seeds": str(len(figures["alignment"]["seeds"])),
+        "alignment_images": str(figures["alignment"]["images"]),
+        "alignment_objects": str(figures["alignment"]["objects"]),
+        "alignment_nouns": str(len(figures["alignment"]["nouns"])),
     }
     for name, value in values.items():
         text = text.replace("{{ " + name + " }}", value)

@@ -65,8 +65,8 @@ def write_head(folder: Path, head: Head, weights: Mapping[str, Tensor] | None = 
     found = module.state_dict() if weights is None else weights
     tensors = {key: value.detach().to("cpu").contiguous().clone() for key, value in found.items()}
     save_file(tensors, folder / HEAD_WEIGHTS, metadata={"format": "pt"})
-    content = {"name": head.name, "options": dict(head.options)}
-    content |= {"width": head.width, "embedding": head.embedding}
+    sizes = {"width": head.width, "embedding": head.embedding}
+    content: dict[str, Any] = {"name": head.name, "options": dict(head.options), **sizes}
     (folder / HEAD_CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

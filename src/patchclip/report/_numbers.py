@@ -8,6 +8,7 @@ from typing import Any
 from patchclip.report._run import RunRecord
 
 CLASSIFICATION, RETRIEVAL = "zeroshot_classification", "zeroshot_retrieval"
+BY_PATCHES = "zeroshot_classification_by_patches"
 HEADLINE_RECALL = "image_retrieval_recall@5"
 MISSING = "–"
 

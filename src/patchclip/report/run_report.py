@@ -16,6 +16,8 @@ from patchclip.report import _charts, _numbers
 from patchclip.report._page import environment, write_page
 from patchclip.report._run import RunRecord, read_run
 from patchclip.report.beside import strategy_columns
+from patchclip.report.evaluation import segmentation
+from patchclip.report.evaluation.data import Collection
 from patchclip.report.gallery import data_uri, mask_images, retrieval_rows
 from patchclip.report.masks import mask_pictures
 
@@ -64,6 +66,7 @@ def write_report(run: str | Path) -> Path:
 def render(record: RunRecord) -> str:
     """The page as text; everything that comes from data is escaped by the template."""
     masks, sheet = mask_sections(record)
+    collection = segmentation_results(record)
     return (
         environment()
         .get_template("run_report.html")
@@ -78,8 +81,12 @@ def render(record: RunRecord) -> str:
             further_charts=_charts.further_charts(record),
             tables=[
                 _table(record, _numbers.CLASSIFICATION, CLASSIFICATION_COLUMNS),
+                _table(record, _numbers.BY_PATCHES, CLASSIFICATION_COLUMNS),
                 _table(record, _numbers.RETRIEVAL, RETRIEVAL_COLUMNS),
             ],
+            collection=collection,
+            segmented=segmentation.segmented_sets(collection),
+            segmentation_metrics=segmentation.METRICS,
             masks=masks,
             sheet=sheet,
             retrieval=retrieval_section(record),
@@ -111,6 +118,13 @@ def mask_sections(record: RunRecord) -> tuple[Section, Section]:
         logger.warning("the report has no masks: %s", error)
         return Section(message=f"The masks cannot be drawn: {error}"), Section()
     return Section([(data_uri(p.original), data_uri(p.kept), p.share) for p in pictures]), Section(sheet)
+
+
+def segmentation_results(record: RunRecord) -> Collection:
+    """The results of segmentation that the evaluation of a run left; none where there is no such result."""
+    if not any(segmentation.is_segmentation(str(result.get("task"))) for result in record.evals):
+        return Collection([])
+    return Collection.read(record.path / "eval")
 
 
 def retrieval_section(record: RunRecord) -> Section:

@@ -93,7 +93,8 @@ class SceneSource:
         kind, *numbers = name.split(":")
         if kind != "scenes" or len(numbers) > 2 or not all(n.isdecimal() for n in numbers):
             raise DataError(f"pairs={name!r} must be scenes, scenes:COUNT or scenes:COUNT:SEED (scenes:40:7)")
-        return cls(*map(int, numbers))
+        count, seed = (*map(int, numbers), *(COUNT, 0)[len(numbers) :])
+        return cls(count, seed)
 
     def __len__(self) -> int:
         return self._count
