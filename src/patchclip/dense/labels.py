@@ -14,6 +14,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from patchclip import registry
+from patchclip.data import nouns
 from patchclip.dense._stuff import background_names
 from patchclip.errors import ConfigError
 from patchclip.models import imagenet
@@ -24,18 +25,9 @@ TEXTS = 256
 LONGEST = 200
 """Characters of a label: no more than text towers read, 77 tokens or fewer."""
 
-PACL = (
-    "itap of a {}.",
-    "a bad photo of the {}.",
-    "a origami {}.",
-    "a photo of the large {}.",
-    "a {} in a video game.",
-    "art of the {}.",
-    "a photo of the small {}.",
-)
 PROMPTS: dict[str, tuple[str, ...]] = {
-    "pacl7": PACL,
-    "tcl9": (*PACL, "a photo of many {}.", "a photo of {}s."),
+    "pacl7": nouns.PROMPTS,
+    "tcl9": (*nouns.PROMPTS, "a photo of many {}.", "a photo of {}s."),
     "photo": ("a photo of a {}.",),
     "plain": ("{}",),
 }
