@@ -184,7 +184,8 @@ def _align(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config or ALIGN_RECIPE, arguments.settings)
     if not chooses(config, "head"):
         known = ", ".join(registry.names("heads"))
-        raise ConfigError(f"{arguments.config} names no head to align: add head.name=NAME (Known: {known})")
+        where = arguments.config or ALIGN_RECIPE
+        raise ConfigError(f"{where}: there is no head to align, set head.name=NAME (Known: {known})")
     return _run_training(arguments, config)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import open_clip
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import patchclip
 from patchclip.config import config_from_dict
@@ -21,6 +21,7 @@ from patchclip.engine.train import train
 from patchclip.errors import CheckpointError, ConfigError
 from patchclip.models.architectures import WEIGHTS, latest
 from patchclip.models.heads import HEAD_CONFIG, HEAD_WEIGHTS
+from patchclip.report.run_report import write_report
 from tests.engine._tiny import TINY, aligned, values
 
 CPU = torch.device("cpu")
@@ -123,6 +124,7 @@ def test_patches_of_another_model_are_refused(tmp_path: Path, pairs: Path) -> No
         ({"loss": {"name": "clip"}}, "set loss.name=pacl"),
         ({"train": {"views": 2}}, "train.views=2 does not go with head.name=pacl"),
         ({"train": {"grad_checkpointing": True}}, "grad_checkpointing"),
+        ({"train": {"compile": True}}, "train.compile=true does not go with"),
         ({"data": {"augment": "light", "features": "x"}}, "set data.augment=none"),
     ],
 )
@@ -186,3 +188,30 @@ def test_texts_share_a_number_where_their_tokens_are_equal() -> None:
     numbers = numbers_of(tokens)
     assert torch.equal(numbers[:, None] == numbers, (tokens[:, None] == tokens).all(dim=-1))
     assert torch.equal(numbers_of(tokens[100:, :40]), numbers[100:])
+
+
+def test_a_run_whose_model_changed_is_not_resumed(run: Path, pairs: Path, tmp_path: Path) -> None:
+    model, output = tmp_path / "model", tmp_path / "run"
+    shutil.copytree(run / "model", model)
+    config = aligned(pairs, output, model={"name": str(model), "overrides": {}})
+    train(config)
+    shutil.rmtree(output / "model")
+    weights = load_file(model / WEIGHTS)
+    save_file({name: value * 1.5 for name, value in weights.items()}, model / WEIGHTS)
+    with pytest.raises(CheckpointError, match="was trained on other weights"):
+        train(config, resume=True)
+
+
+def test_an_aligned_run_is_aligned_again_from_its_towers(run: Path, pairs: Path, tmp_path: Path) -> None:
+    config = aligned(pairs, tmp_path / "run", model={"name": str(run), "overrides": {}})
+    train(config)
+    first, second = (load_file(folder / "model" / HEAD_WEIGHTS) for folder in (run, tmp_path / "run"))
+    assert all(torch.equal(first[name], second[name]) for name in first)  # a head starts anew
+
+
+def test_the_report_speaks_of_the_head(run: Path) -> None:
+    page = write_report(run).read_text("utf-8")
+    assert "frozen; a head (pacl" in page
+    for words in ("learnt inverse temperature", "patches seen", "What the model looked at", "fewer patches"):
+        assert words not in page, words
+    assert "patchclip align --config" in page

@@ -212,9 +212,9 @@ def test_patches_learn_their_words_from_pairs_alone_and_need_a_low_temperature()
     "options, message",
     [
         ({"hidden": 0}, "hidden=0 must be at least 1"),
-        ({"temperature": 0.0}, "temperature=0.0 must be above 0"),
-        ({"temperature": -1.0}, "temperature=-1.0 must be above 0"),
-        ({"temperature": math.nan}, "temperature=nan must be above 0"),
+        ({"temperature": 0.0}, "temperature=0.0 must be at least 0.0001"),
+        ({"temperature": -1.0}, "temperature=-1.0 must be at least 0.0001"),
+        ({"temperature": math.nan}, "temperature=nan must be at least 0.0001"),
         ({"block": 0}, "block=0 must be at least 1"),
     ],
 )

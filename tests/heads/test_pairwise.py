@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from patchclip.heads._pairwise import pairwise
 from patchclip.heads.pacl import PACLHead
 from patchclip.losses.pacl import PACLLoss
 from tests.heads._naive import naive, pairs
@@ -97,3 +98,12 @@ def test_what_is_held_grows_with_the_images_not_with_the_pairs() -> None:
     assert ours_64 < 10 * ours_8
     assert naive_64 > 50 * naive_8
     assert ours_64 < 4 * 64 * 64 * 64 < naive_64  # less than one number for each image, text and patch
+
+
+def test_numbers_that_are_none_stay_none() -> None:
+    generator = torch.Generator().manual_seed(0)
+    patches, texts = torch.randn(3, 4, 8, generator=generator), torch.randn(5, 8, generator=generator)
+    patches[1, 2] = torch.nan
+    found = pairwise(patches, texts, 0.1, 1 << 24)
+    assert found[1].isnan().all()
+    assert found[[0, 2]].isfinite().all()

@@ -228,3 +228,26 @@ def test_our_configurations_build(name: str) -> None:
 def test_a_misspelt_tag_is_answered_with_the_nearest() -> None:
     with pytest.raises(CheckpointError, match="tag of ViT-B-32: did you mean 'openai'"):
         create("ViT-B-32", pretrained="opnai")
+
+
+@pytest.mark.parametrize(
+    ("name", "tag", "quick"),
+    [
+        ("ViT-B-32", "openai", True),
+        ("ViT-B-32", "laion2b_s34b_b79k", False),
+        ("ViT-B-32-quickgelu", "openai", True),
+        ("ViT-B-32-quickgelu", "metaclip_400m", True),
+        ("ViT-B-32", None, False),
+        ("ViT-B-32-quickgelu", None, True),
+    ],
+)
+def test_published_weights_get_the_activation_that_they_were_trained_with(
+    name: str, tag: str | None, quick: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_clip.factory, "download_pretrained", lambda *args, **kwargs: "weights")
+    monkeypatch.setattr(open_clip.factory, "load_checkpoint", lambda *args, **kwargs: None)
+    small = {"vision_cfg": {"layers": 1, "width": 64}, "text_cfg": {"layers": 1, "width": 64, "heads": 1}}
+    made = create(name, pretrained=tag, overrides=small)
+    assert bool(made.model_cfg.get("quick_gelu", False)) == quick
+    kinds = {type(module).__name__ for module in made.model.modules() if "GELU" in type(module).__name__}
+    assert kinds == {"QuickGELU" if quick else "GELU"}

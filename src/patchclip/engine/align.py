@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -139,6 +140,12 @@ def numbers_of(tokens: Int64[Tensor, "n s"]) -> Int64[Tensor, "n"]:
 
     Padding of zeros adds nothing. Of a million random texts two share a number once in 4 * 10^7 times.
     """
-    powers = [pow(_MULTIPLIER, i, 1 << 64) for i in range(tokens.shape[1])]
+    return (tokens * _powers(tokens.shape[1], tokens.device)).sum(dim=1)
+
+
+@cache
+def _powers(length: int, device: torch.device) -> Int64[Tensor, "s"]:
+    """Powers of the multiplier modulo 2^64, as signed numbers: copied to a device once."""
+    powers = [pow(_MULTIPLIER, i, 1 << 64) for i in range(length)]
     signed = [power - (1 << 64) if power >> 63 else power for power in powers]
-    return (tokens * torch.tensor(signed, device=tokens.device)).sum(dim=1)
+    return torch.tensor(signed, device=device)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from patchclip.errors import CheckpointError
 from patchclip.models.architectures import LATEST, WEIGHTS, Architecture, latest, write_config
@@ -97,17 +97,40 @@ def load(
     Raises:
         CheckpointError: a file is missing or unreadable; names the folder and the cure.
     """
-    try:
+    with readable(folder):
         state = torch.load(folder / STATE, map_location=device, weights_only=True)
         head = (folder / HEAD_WEIGHTS).is_file()
         weights = load_file(folder / (HEAD_WEIGHTS if head else WEIGHTS), device=str(device))
         ema = load_file(folder / EMA, device=str(device)) if (folder / EMA).is_file() else None
+    return state, weights, ema
+
+
+@contextlib.contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """Turns whatever a damaged checkpoint raises into an error that names it."""
+    try:
+        yield
     except Exception as error:
         raise CheckpointError(
             f"checkpoint {folder} cannot be read ({error}): "
             "remove this folder to resume from the one before it"
         ) from error
-    return state, weights, ema
+
+
+def check_frozen(folder: Path, model: nn.Module) -> None:
+    """Holds a frozen model against the weights beside which a head was trained.
+
+    Raises:
+        CheckpointError: they differ, or cannot be read.
+    """
+    with readable(folder):
+        before = load_file(folder / WEIGHTS)
+    now = model.state_dict()
+    if before.keys() != now.keys() or not all(torch.equal(before[key], now[key].cpu()) for key in now):
+        raise CheckpointError(
+            f"the head in {folder} was trained on other weights than model.name and model.pretrained name: "
+            "restore them, or start a new run"
+        )
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ class HeadCost:
 
     Args:
         parameters: of the head; each meets every patch.
-        forwards: of the image tower for every pair that is seen: 1, or 1 / epochs where patches are kept.
+        forwards: of the image tower for every pair seen: 1, or pairs / samples where patches are kept.
     """
 
     parameters: int
@@ -98,16 +98,22 @@ def pair_flops(model: Outline, inputs: Inputs, step: Step) -> float:
 def head_flops(model: Outline, inputs: Inputs, batch: int, head: HeadCost) -> float:
     """Floating-point operations of one pair where only a head is trained, two a multiply-add.
 
-    One forward of both towers, three of the head, and for each text of the batch four (scores are computed
-    again in the backward) of l patches against the text and of the pooled length, by the Gram matrix or by
-    pooling, whichever is shorter.
+    One forward of both towers, three of the head, and the scores (`score_flops`).
     """
     image, text, patches = model.image, model.text, inputs.kept
     seen = image.stem * inputs.patches + image.blocks_macs(patches + image.prefix)
     words = inputs.words + text.prefix
     frozen = head.forwards * seen + text.blocks_macs(words) + text.head_macs(words)
-    pairwise = 4 * batch * patches * (model.width + min(patches, model.width))
-    return 2 * (frozen + 3 * patches * head.parameters + pairwise)
+    return 2 * (frozen + 3 * patches * head.parameters) + score_flops(model, patches, batch)
+
+
+def score_flops(model: Outline, patches: float, batch: int) -> float:
+    """Operations of the scores of one image with the texts of a batch; they are computed in float32.
+
+    Four times (they are computed again in the backward) l patches against each text, and the length of what
+    it pools, by the Gram matrix or by pooling, whichever is shorter.
+    """
+    return 2 * 4 * batch * patches * (model.width + min(patches, model.width))
 
 
 def step_memory(model: Outline, inputs: Inputs, step: Step, guided: bool = False) -> dict[str, float]:
@@ -211,14 +217,19 @@ SINGLE = (0.4, 0.8)
 """Share of the float32 peak: a guess."""
 
 
-def pairs_per_second(gpu: Gpu, flops: float, precision: str) -> tuple[float, float]:
+def pairs_per_second(gpu: Gpu, flops: float, precision: str, exact: float = 0.0) -> tuple[float, float]:
     """Pairs one GPU trains in a second, (slow, fast), at `flops` a pair.
 
     Args:
         gpu: one of `GPUS`.
         flops: of `pair_flops`.
         precision: fp32, bf16, fp16 or auto, as `train.precision`.
+        exact: operations among `flops` that are computed in float32 whatever the precision.
     """
     half = precision == "fp16" or (precision in ("auto", "bf16") and gpu.bf16)
     peak, (low, high) = (gpu.half, (gpu.low, gpu.high)) if half else (gpu.single, SINGLE)
-    return peak * 1e12 * low / flops, peak * 1e12 * high / flops
+    seconds = [
+        ((flops - exact) / (peak * share) + exact / (gpu.single * single)) / 1e12
+        for share, single in zip((low, high), SINGLE, strict=True)
+    ]
+    return 1 / seconds[0], 1 / seconds[1]

@@ -53,6 +53,7 @@ def check_head(config: TrainConfig, loss: nn.Module) -> None:
         f"train.views={loop.views}": loop.views != 1,
         "train.stages": bool(loop.stages),
         "train.grad_checkpointing=true": loop.grad_checkpointing,
+        "train.compile=true": loop.compile,
     }
     for setting, given in wrong.items():
         if given:

@@ -8,7 +8,15 @@ import torch
 from patchclip.config import TrainConfig, chooses, method, validate
 from patchclip.data._paths import is_url
 from patchclip.engine.assemble import open_source, total_steps
-from patchclip.engine.estimates import GPUS, HeadCost, Step, pair_flops, pairs_per_second, step_memory
+from patchclip.engine.estimates import (
+    GPUS,
+    HeadCost,
+    Step,
+    pair_flops,
+    pairs_per_second,
+    score_flops,
+    step_memory,
+)
 from patchclip.engine.preflight import check_methods
 from patchclip.engine.stages import check_stages
 from patchclip.engine.stretches import Stretch, dense_inputs, walk
@@ -32,7 +40,7 @@ class Plan:
     """A run in numbers. Operations count two a multiply-add; memory is GiB on each GPU; hours are estimates.
 
     `of_dense` is the cost over that of training the towers without mask, stages, shorter text, views or
-    teacher. `head` is "" where the towers themselves are trained.
+    teacher. `head` is "" where the towers themselves are trained; `kept_gb` is what `data.features` takes.
     """
 
     model: str
@@ -57,6 +65,7 @@ class Plan:
     of_dense: float
     memory: dict[str, float]
     hours: tuple[Hours, ...]
+    kept_gb: float
 
 
 def plan(config: TrainConfig, gpus: int = 8) -> Plan:
@@ -78,7 +87,8 @@ def plan(config: TrainConfig, gpus: int = 8) -> Plan:
     model = read_model(config)
     check_stages(config, model.image_size, model.image.patch)
     steps = total_steps(config, pairs)
-    step = replace(read_step(config, gpus), head=read_head(config, model))
+    samples = steps * loop.batch_size
+    step = replace(read_step(config, gpus), head=read_head(config, model, pairs / samples))
     stretches, mean, largest = walk(config, model, steps, step)
     dense = pair_flops(model, dense_inputs(model), replace(step, head=None))
     return Plan(
@@ -89,7 +99,7 @@ def plan(config: TrainConfig, gpus: int = 8) -> Plan:
         pairs=pairs,
         pairs_from=pairs_from,
         epochs=loop.epochs,
-        samples=steps * loop.batch_size,
+        samples=samples,
         steps=steps,
         batch=loop.batch_size,
         gpus=gpus,
@@ -103,7 +113,8 @@ def plan(config: TrainConfig, gpus: int = 8) -> Plan:
         flops_per_run=mean * loop.batch_size * steps,
         of_dense=mean / dense,
         memory=step_memory(model, largest, step, bool(largest.guide)),
-        hours=tuple(expected_hours(mean, steps * loop.batch_size, gpus, loop.precision)),
+        hours=tuple(expected_hours(mean, score_part(model, step), samples, gpus, loop.precision)),
+        kept_gb=0.0 if config.data.features is None else kept_bytes(model, pairs) / 1e9,
     )
 
 
@@ -126,7 +137,9 @@ def count_pairs(config: TrainConfig) -> tuple[int, str]:
         raise ConfigError(
             f"without the data a plan needs data.expected_pairs=N, the number of pairs: {reason}"
         )
-    return expected, "data.expected_pairs, the data is not on this machine"
+    if any(item.split(":")[0] == "scenes" for item in items):
+        raise DataError(reason)
+    return expected, f"data.expected_pairs, as {reason.partition(chr(10))[0]}"
 
 
 def read_step(config: TrainConfig, gpus: int) -> Step:
@@ -140,15 +153,25 @@ def read_step(config: TrainConfig, gpus: int) -> Step:
     return Step(loop.batch_size, gpus, loop.micro_batch, loop.grad_checkpointing, size, bool(loop.ema))
 
 
-def read_head(config: TrainConfig, model: Outline) -> HeadCost | None:
-    """The head of a run that trains one, in numbers."""
+def read_head(config: TrainConfig, model: Outline, once: float) -> HeadCost | None:
+    """The head of a run that trains one, in numbers; `once` is pairs over samples."""
     if not chooses(config, "head"):
         return None
     _, name, options = method(config, "head")
     with torch.device("meta"):
         head = make_head(name, options, model.image.width, model.width)
     parameters = sum(p.numel() for p in head.module.parameters())
-    return HeadCost(parameters, 1.0 if config.data.features is None else 1 / config.train.epochs)
+    return HeadCost(parameters, 1.0 if config.data.features is None else once)
+
+
+def score_part(model: Outline, step: Step) -> float:
+    """Operations of a pair's scores, which a head computes in float32; 0 without one."""
+    return 0.0 if step.head is None else score_flops(model, dense_inputs(model).kept, step.batch)
+
+
+def kept_bytes(model: Outline, pairs: int) -> float:
+    """Room of the frozen patches of all images, in float16."""
+    return 2.0 * pairs * dense_inputs(model).kept * model.image.width
 
 
 def read_model(config: TrainConfig) -> Outline:
@@ -162,10 +185,10 @@ def read_model(config: TrainConfig) -> Outline:
     )
 
 
-def expected_hours(flops: float, samples: int, gpus: int, precision: str) -> Iterator[Hours]:
-    """Low and high estimates for each GPU of `estimates.GPUS`."""
+def expected_hours(flops: float, exact: float, samples: int, gpus: int, precision: str) -> Iterator[Hours]:
+    """Low and high estimates for each GPU of `estimates.GPUS`; `exact` of the operations are in float32."""
     for gpu in GPUS:
-        slow, fast = pairs_per_second(gpu, flops, precision)
+        slow, fast = pairs_per_second(gpu, flops, precision, exact)
         low, high = samples / fast / 3600, samples / slow / 3600
         yield Hours(gpu.name, (low, high), (low / gpus, high / gpus), (slow * gpus, fast * gpus))
 
@@ -197,6 +220,8 @@ def describe(found: Plan) -> Iterator[str]:
     )
     parts = ", ".join(f"{name} {value:.2f}" for name, value in found.memory.items() if name != "total")
     yield f"memory     estimate: {found.memory['total']:.1f} GiB on each GPU ({parts})"
+    if found.kept_gb:
+        yield f"room       {found.kept_gb:,.0f} GB for the kept patches (data.features)"
     for hours in found.hours:
         low, high = hours.gpu_hours
         yield (

@@ -160,7 +160,7 @@ def restore(parts: Parts, config: TrainConfig, world: World) -> Done:
     """Puts the newest checkpoint into the parts; nothing is done if there is none.
 
     Raises:
-        CheckpointError: unreadable, or the data now has another number of pairs.
+        CheckpointError: unreadable, the data now has another number of pairs, or a head another model.
     """
     folder = checkpoint.latest(Path(config.output))
     if folder is None:
@@ -171,6 +171,8 @@ def restore(parts: Parts, config: TrainConfig, world: World) -> Done:
             f"{folder} was trained on {state['pairs']:,} pairs but there are {len(parts.source):,} now: "
             "the order of samples would differ; restore the data or start a new run"
         )
+    if parts.head is not None:
+        checkpoint.check_frozen(folder, parts.model)
     warn_of_changes(state, world.size, choose_precision(config.train.precision, parts.device))
     parts.trained.load_state_dict(weights)
     parts.optimizer.load_state_dict(state["optimizer"])

@@ -11,8 +11,9 @@ def pairwise(
 ) -> Float[Tensor, "b n"]:
     """phi_ij = cos(sum_t a_ijt V_it, T_j) with a_ij = softmax_t(cos(V_it, T_j) / temperature).
 
-    A pooled vector that vanishes (all patches of an image are zero, or they cancel) scores 0. Computed in
-    float32 (float64 of float64) under any autocast.
+    A pooled vector that vanishes (all patches of an image are zero, or they cancel to less than 3.5e-4 of the
+    longest) scores 0; NaN stays NaN. Computed in float32 (float64 of float64) under any autocast, for vectors
+    of lengths between 1e-18 and 1e18.
 
     Args:
         patches: V, of any length.
@@ -67,9 +68,9 @@ def scores(
     else:
         squared = (shares @ patches).square().sum(dim=-1)
     largest = patches.detach().square().sum(dim=-1).amax(dim=-1, keepdim=True)
-    there = squared > largest * torch.finfo(squared.dtype).eps  # else it is zero up to rounding
-    length = torch.where(there, squared, 1).sqrt()
-    return torch.where(there, (shares * along).sum(dim=-1) / length, 0)
+    gone = squared <= largest * torch.finfo(squared.dtype).eps  # zero up to rounding; NaN is not gone
+    length = torch.where(gone, 1, squared).sqrt()
+    return torch.where(gone, 0, (shares * along).sum(dim=-1) / length)
 
 
 def weights(

@@ -1,11 +1,16 @@
 """PACL: a text pools the patches of an image that are like it, and is compared with what it pooled."""
 
+import math
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from patchclip.errors import ConfigError
 from patchclip.heads._pairwise import pairwise
+
+LOWEST = 1e-4
+"""Temperature at which the softmax takes the best patch alone, up to rounding."""
 
 
 class PACLHead(nn.Module):
@@ -22,7 +27,8 @@ class PACLHead(nn.Module):
 
     Args:
         hidden: width of the hidden layer, >= 1; None: that of the embedding.
-        temperature: tau of the softmax over patches, > 0: small takes the best patch, large the mean.
+        temperature: tau of the softmax over patches, at least 1e-4: a small one takes the best patch, a
+            large one the mean.
         block: image-text-patch triples held at one time, >= 1; it decides memory and speed, not the result.
 
     Raises:
@@ -33,8 +39,10 @@ class PACLHead(nn.Module):
         super().__init__()
         if hidden is not None and hidden < 1:
             raise ConfigError(f"hidden={hidden} must be at least 1, or null for the width of the embedding")
-        if not temperature > 0:
-            raise ConfigError(f"temperature={temperature} must be above 0: 1 is the formula as published")
+        if not LOWEST <= temperature < math.inf:
+            raise ConfigError(
+                f"temperature={temperature} must be at least {LOWEST:g} and finite: 1 as published"
+            )
         if block < 1:
             raise ConfigError(f"block={block} must be at least 1: image-text-patch triples held at one time")
         self.hidden, self.temperature, self.block = hidden, temperature, block

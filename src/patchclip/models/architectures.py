@@ -76,6 +76,8 @@ def create(
     """
     given, name = name, source_of(name)
     base = configuration(name)
+    if needs_quick_gelu(name, pretrained):
+        base["quick_gelu"] = True
     config = merge(base, overrides or {})
     resize(config, image_size, context_length)
     arguments = {key: copy.deepcopy(value) for key, value in config.items() if key != "custom_text"}
@@ -88,6 +90,7 @@ def create(
             name,
             pretrained=weights_file(name, pretrained),
             force_custom_text=bool(config.get("custom_text", False)),
+            force_quick_gelu=bool(config.get("quick_gelu", False)),
             force_image_size=image_size,
             force_context_length=context_length,
             **arguments,
@@ -95,6 +98,14 @@ def create(
         length = config["text_cfg"].get("context_length")
         tokenizer = open_clip.get_tokenizer(name, context_length=length)
     return Architecture(given, model, tokenizer, config, dict(model.visual.preprocess_cfg))
+
+
+def needs_quick_gelu(name: str, pretrained: str | None) -> bool:
+    """Whether published weights were trained with QuickGELU.
+
+    OpenAI's were, under names without "-quickgelu" too; open_clip only warns there and computes with GELU.
+    """
+    return bool(pretrained and open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu", False))
 
 
 def source_of(name: str) -> str:

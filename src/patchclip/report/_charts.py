@@ -39,7 +39,8 @@ def training_charts(record: RunRecord) -> list[Chart]:
             (
                 "images_per_s",
                 "Images per second",
-                "Speed of training. It rises when the mask leaves fewer patches to compute.",
+                "Speed of training."
+                + ("" if record.head else " It rises when the mask leaves fewer patches to compute."),
             ),
             floor=0.0,
         ),
@@ -49,21 +50,22 @@ def training_charts(record: RunRecord) -> list[Chart]:
 
 def further_charts(record: RunRecord) -> list[Chart]:
     """Curves for a second look: temperature, gradient norm, share of patches dropped where it varies."""
-    charts = [
-        _plain(
-            record,
-            (
-                "logit_scale",
-                "Logit scale",
-                "The learnt inverse temperature: the higher, the more sharply the model tells pairs apart.",
-            ),
+    scale = _plain(
+        record,
+        (
+            "logit_scale",
+            "Logit scale",
+            "The learnt inverse temperature: the higher, the more sharply the model tells pairs apart.",
         ),
+    )
+    charts = [
+        *([] if record.head else [scale]),  # with a head it is frozen
         _plain(
             record,
             (
                 "grad_norm",
                 "Gradient norm",
-                "Length of the gradient of all weights. A sudden peak means an unstable step.",
+                "Length of the gradient of all that is trained. A sudden peak means an unstable step.",
             ),
         ),
     ]
@@ -81,7 +83,7 @@ def _loss(record: RunRecord) -> Chart:
     raw = record.curve("loss")
     guide, note = None, ""
     config = record.config
-    if config is not None and config.loss.get("name") == "clip":
+    if config is not None and config.loss.get("name") in ("clip", "pacl"):
         batch = config.train.batch_size
         guide = Guide(math.log(batch), f"guessing: ln {batch} = {math.log(batch):.2f}")
         note = (

@@ -115,9 +115,13 @@ def _training_figures(record: RunRecord) -> list[Figure | None]:
     name = record.config.masking.get("name", "") if record.config else ""
     return [
         None if seconds is None else Figure(duration(seconds), "of training", steps if summary else ""),
-        None if rate is None else Figure(count(rate), "images a second", "in training, masks included"),
         None
-        if share is None
+        if rate is None
+        else Figure(
+            count(rate), "images a second", "in training" if record.head else "in training, masks included"
+        ),
+        None
+        if share is None or record.head
         else Figure(
             percent(share, 0), "of the patches seen", "no mask" if share == 1 else f"chosen by {name}"
         ),

@@ -37,6 +37,11 @@ class RunRecord:
     summary: dict[str, Any]
     evals: tuple[dict[str, Any], ...]
 
+    @property
+    def head(self) -> str:
+        """Name of the head that was trained on a frozen model, "" where the model itself was."""
+        return "" if self.config is None else str(self.config.head.get("name") or "")
+
     def curve(self, key: str) -> list[Point]:
         """Finite values of a training metric as (step, value)."""
         return points(self.train, key)

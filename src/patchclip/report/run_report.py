@@ -74,6 +74,7 @@ def render(record: RunRecord) -> str:
             name=record.path.resolve().name,
             path=str(record.path),
             config=record.config,
+            head=record.head,
             config_text=record.config_text,
             summary=record.summary,
             headline=_numbers.headline(record),
