@@ -52,8 +52,8 @@ def check_rows(kept: FeatureSource, source: ListSource) -> None:
     for i, entry in enumerate(source.entries):
         found = kept.read(i)
         if isinstance(entry, str):
-            assert found == BadSample(f"k{i}", entry)
+            assert found == BadSample(source.key(i), entry)
         else:
             assert isinstance(found, Pair)
             assert torch.equal(found.image, expected(source, i))
-            assert (found.captions, found.key) == (entry, f"k{i}")
+            assert (found.captions, found.key) == (entry, source.key(i))

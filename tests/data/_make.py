@@ -68,10 +68,14 @@ def shards(folder: Path, *counts: int) -> list[Path]:
 
 
 class ListSource:
-    """A source in memory; an entry is a tuple of captions, or a string: the reason why it is bad."""
+    """A source in memory; an entry is a tuple of captions, or a string: the reason why it is bad.
+
+    Key and picture of entry i are those of the number `numbers[i]`, i itself at first.
+    """
 
     def __init__(self, entries: Sequence[tuple[str, ...] | str], bad: Sequence[BadSample] = ()) -> None:
         self.entries = list(entries)
+        self.numbers = list(range(len(self.entries)))
         self.bad = tuple(bad)
         self.bad_pairs = len(self.bad)
         self.captions: int | None = None
@@ -84,8 +88,11 @@ class ListSource:
         self.reads += 1
         entry = self.entries[i]
         if isinstance(entry, str):
-            return BadSample(f"k{i}", entry)
-        return Pair(Image.new("RGB", (8, 8), colour(i)), entry, f"k{i}")
+            return BadSample(self.key(i), entry)
+        return Pair(Image.new("RGB", (8, 8), colour(self.numbers[i])), entry, self.key(i))
+
+    def key(self, i: int) -> str:
+        return f"k{self.numbers[i]}"
 
     def texts(self, i: int) -> tuple[str, ...]:
         entry = self.entries[i]

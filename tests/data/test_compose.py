@@ -13,7 +13,7 @@ from patchclip.contracts import Pair
 from patchclip.data.compose.cut import reached
 from patchclip.data.compose.parts import LEFT_OUT, NOUNS, shipped_parts
 from patchclip.data.compose.place import HIDDEN, NoPlaceError, overlap, placed
-from patchclip.data.compose.source import SceneSource
+from patchclip.data.compose.source import PICTURES, SceneSource, familiar
 from patchclip.data.compose.words import OPPOSITE, PLAIN, Thing, Told
 from patchclip.data.pairs import PairSource, open_pairs
 from patchclip.errors import DataError
@@ -112,6 +112,26 @@ def test_pairs_are_opened_by_name(name: str, count: int, seed: int) -> None:
     assert pair.captions == SceneSource(count, seed).texts(8)
 
 
+@pytest.mark.parametrize(
+    "name, count, seed", [("things", 4000, 0), ("things:30", 30, 0), ("things:9:7", 9, 7)]
+)
+def test_things_are_scenes_of_the_nouns_with_most_pictures_told_by_their_names(
+    name: str, count: int, seed: int
+) -> None:
+    objects = shipped_parts().objects
+    assert {noun for noun in objects if len(objects[noun]) >= PICTURES} == set(familiar())
+    source, scenes = open_pairs(name), SceneSource(count, seed, familiar(), painted=False)
+    assert (len(source), source.captions) == (count, count)
+    for i in range(9):
+        pair, scene = source.read(i), scenes.scene(i)
+        assert isinstance(pair, Pair)
+        assert pair.key == source.key(i)
+        assert pair.captions == source.texts(i) == (scene.told.names,)
+        assert pair.image.tobytes() == scene.image.tobytes()
+        assert {thing.noun for thing in scene.told.things} <= set(familiar())
+        assert not any(thing.attribute for thing in scene.told.things)
+
+
 def test_scenes_stand_beside_other_pairs(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     (tmp_path / "a.txt").write_text("a dark square")
@@ -123,11 +143,25 @@ def test_scenes_stand_beside_other_pairs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["scenes:", "scenes:0", "scenes:-3", "scenes:1:2:3", "scenes:few", "scenes:1.5"]
+    "name", ["scenes:", "scenes:0", "scenes:-3", "scenes:1:2:3", "scenes:few", "scenes:1.5", "things:few"]
 )
 def test_a_wrong_name_is_refused(name: str) -> None:
     with pytest.raises(DataError, match="scenes"):
         open_pairs(name)
+
+
+@pytest.mark.parametrize("count", ["1000000001", "9" * 20, "9" * 5000])
+@pytest.mark.parametrize("kind", ["scenes", "things"])
+def test_more_scenes_than_a_billion_are_refused(kind: str, count: str) -> None:
+    assert len(open_pairs(f"{kind}:1000000000")) == 10**9
+    name = f"{kind}:{count}"
+    with pytest.raises(DataError, match="scenes"):
+        open_pairs(name)
+
+
+def test_captions_of_another_kind_are_refused() -> None:
+    with pytest.raises(DataError, match="told='names'"):
+        SceneSource(3, told="names")
 
 
 def test_a_number_outside_is_an_error() -> None:
@@ -172,3 +206,15 @@ def test_captions() -> None:
     assert str(Told((star, cat, apple), "above")) == "an orange star above a small cat, and an apple"
     assert Told((star, cat, apple), "above", "on grey bricks").names == "a star and a cat and an apple"
     assert all(OPPOSITE[OPPOSITE[relation]] == relation for relation in OPPOSITE)
+
+
+def test_nouns_can_be_chosen_and_left_unpainted() -> None:
+    source = SceneSource(40, 1, ("star", "cat", "tomato"), painted=False)
+    assert source.nouns == ("cat", "star", "tomato")
+    for i in range(6):
+        scene = source.scene(i)
+        assert {item["noun"] for item in scene.objects} <= set(source.nouns)
+        assert not any("attribute" in item for item in scene.objects)
+    for wrong in (("star", "cat"), ("star", "cat", "safe")):
+        with pytest.raises(DataError, match="must be 3 or more"):
+            SceneSource(40, 1, wrong)

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from patchclip.contracts import BadSample, Batch, Pair
-from patchclip.data import _features_store as store
+from patchclip.data import _features_index as index
 from patchclip.data.features import FeatureSource, Filling, as_kept, open_features
 from patchclip.data.pairs import open_pairs
 from patchclip.data.stream import PairStream, StreamOptions
@@ -40,7 +40,7 @@ workers = pytest.mark.filterwarnings(
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "SHARD_BYTES", SHARD_BYTES)
+    monkeypatch.setattr(index, "SHARD_BYTES", SHARD_BYTES)
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 11])
@@ -176,6 +176,36 @@ def test_ranks_fill_different_shards_of_one_folder(tmp_path: Path, world: int) -
     assert all(3 <= each < 18 for each in seen)
 
 
+def test_no_pair_gets_the_tokens_of_another_image(tmp_path: Path) -> None:
+    opened(tmp_path, pairs(400))
+    moved = pairs(400)
+    for rows in (moved.numbers, moved.entries):
+        rows.insert(125, rows.pop(108))  # between two of the images by which the index knows its source
+    kept = opened(tmp_path, moved)
+    for i in range(400):
+        found, key = kept.read(i), f"k{moved.numbers[i]}"
+        assert found.key == kept.key(i) == key
+        assert isinstance(found, Pair) == (not 108 <= i <= 125)
+        if isinstance(found, Pair):
+            assert found.captions == moved.entries[i]
+        else:
+            path = tmp_path / f"{i // ROWS:06d}.safetensors"
+            cure = f"delete {path}, and it is made again"
+            assert found.reason == f"its tokens there are those of 'k{i}', which was pair {i}: {cure}"
+    for number in range(108 // ROWS, 125 // ROWS + 1):
+        (tmp_path / f"{number:06d}.safetensors").unlink()
+    encode = Encode()
+    check_rows(opened(tmp_path, moved, encode), moved)
+    assert encode.seen == 5 * ROWS
+
+
+def test_other_captions_of_the_same_images_are_read(tmp_path: Path) -> None:
+    opened(tmp_path, pairs(9))
+    again = pairs(9)
+    again.entries = [("new",)] * 9
+    check_rows(opened(tmp_path, again), again)
+
+
 @workers
 def test_workers_fill_the_same_rows(tmp_path: Path) -> None:
     source = pairs(11, bad=(3,))
@@ -205,7 +235,7 @@ def test_a_stream_delivers_tokens(tmp_path: Path) -> None:
 def test_the_shipped_pairs_keep_the_tokens_of_a_small_tower(tmp_path: Path) -> None:
     source = open_pairs("samples")
     few = ListSource([()] * 6)
-    few.read, few.texts = source.read, source.texts  # type: ignore[method-assign]
+    few.read, few.texts, few.key = source.read, source.texts, source.key  # type: ignore[method-assign]
     convolution = torch.nn.Conv2d(3, 8, 16, 16).requires_grad_(False)
     transform = eval_transform(32)
 

@@ -2,23 +2,27 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
-from patchclip.contracts import Pair
+from patchclip.contracts import BadSample, Pair
+from patchclip.data import _features_index as index
 from patchclip.data import _features_store as store
 from patchclip.data.features import FeatureSource, Filling, open_features
 from patchclip.errors import ConfigError, DataError
-from tests.data._features import SHARD_BYTES, Encode, check_rows, opened, pairs, pixels
+from tests.data._features import ROWS, SHARD_BYTES, Encode, check_rows, opened, pairs, pixels
 from tests.data._make import ListSource
 
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "SHARD_BYTES", SHARD_BYTES)
+    monkeypatch.setattr(index, "SHARD_BYTES", SHARD_BYTES)
 
 
 def test_what_a_killed_process_left_is_swept_when_it_is_old(tmp_path: Path) -> None:
@@ -58,6 +62,15 @@ def test_other_images_are_refused(tmp_path: Path) -> None:
         opened(tmp_path, moved)
 
 
+def test_another_picture_of_the_same_name_is_refused(tmp_path: Path) -> None:
+    opened(tmp_path, pairs(9))
+    changed = pairs(9)
+    other = replace(ListSource.read(changed, 4), image=ListSource.read(changed, 5).image)
+    changed.read = lambda i: other if i == 4 else ListSource.read(changed, i)  # type: ignore[method-assign]
+    with pytest.raises(DataError, match="pair 4 is 'k4' here and another picture, 'k4', there"):
+        opened(tmp_path, changed)
+
+
 def test_an_image_that_cannot_be_read_for_a_while_does_not_make_a_cache_another(tmp_path: Path) -> None:
     opened(tmp_path, pairs(9))
     kept = opened(tmp_path, pairs(9, bad=(0, 4)))
@@ -88,7 +101,20 @@ def of_floats(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b'"F16"', b'"I16"'))
 
 
-@pytest.mark.parametrize("damage", [cut, grown, headless, empty, of_another_place, of_floats])
+def sums(text: str) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        with safe_open(path, "pt") as shard:
+            facts, tokens = shard.metadata() | {"crc32": text}, shard.get_tensor("tokens")
+        save_file({"tokens": tokens}, path, facts)
+
+    return write
+
+
+DAMAGE = [cut, grown, headless, empty, of_another_place, of_floats]
+SUMS = [sums(text) for text in ("[1, 2, 3]", "[1, 2, 3, 1e400]", "null")]
+
+
+@pytest.mark.parametrize("damage", DAMAGE + SUMS)
 def test_a_damaged_shard_is_named(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     source = pairs(9)
     opened(tmp_path, source)
@@ -101,11 +127,41 @@ def test_a_damaged_shard_is_named(tmp_path: Path, damage: Callable[[Path], None]
     check_rows(opened(tmp_path, source), source)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2, "dtype": "float16"}', "null"])
+@pytest.mark.parametrize("bits", [(0x00, 0x7C), (0x01, 0x00), (0xFF, 0xFF)])
+def test_a_flipped_bit_makes_its_row_bad(tmp_path: Path, bits: tuple[int, int]) -> None:
+    source = pairs(9)
+    opened(tmp_path, source)
+    path = tmp_path / "000001.safetensors"
+    body = bytearray(path.read_bytes())
+    place = len(body) - SHARD_BYTES // ROWS - 2  # the last number of pair 6
+    body[place : place + 2] = (byte ^ bit for byte, bit in zip(body[place:], bits, strict=False))
+    path.write_bytes(body)
+    kept = opened(tmp_path, source)
+    why = f"{path} is damaged, its CRC-32 differs: delete it, and it is made again"
+    assert kept.read(6) == BadSample("k6", f"its tokens cannot be read: {why}")
+    assert all(isinstance(kept.read(i), Pair) for i in range(9) if i != 6)
+    path.unlink()
+    check_rows(opened(tmp_path, source), source)
+
+
+NUMBERS = '{"format": 2, "dtype": "float16", "shape": [4, 3], "rows": %s, "pairs": 5, "images": {}}'
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"format": 2, "dtype": "float16"}', "null", NUMBERS % "1e400", NUMBERS % "NaN"]
+)
 def test_a_damaged_index_is_named(tmp_path: Path, text: str) -> None:
     opened(tmp_path, pairs(5))
     (tmp_path / "index.json").write_text(text)
     with pytest.raises(DataError, match=r"index.json cannot be used .* delete"):
+        opened(tmp_path, pairs(5))
+
+
+def test_a_cache_of_an_older_version_is_named(tmp_path: Path) -> None:
+    opened(tmp_path, pairs(5))
+    path = tmp_path / "index.json"
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(DataError, match=r"format 1, float16; this version reads 2, .* delete"):
         opened(tmp_path, pairs(5))
 
 
@@ -139,7 +195,7 @@ def test_a_disk_that_fills_keeps_what_is_there(tmp_path: Path, monkeypatch: pyte
     assert sorted(path.name for path in tmp_path.iterdir()) == ["000000.safetensors", "index.json"]
     monkeypatch.undo()
     encode = Encode()
-    monkeypatch.setattr(store, "SHARD_BYTES", 1)  # rows a shard are those that the cache was begun with
+    monkeypatch.setattr(index, "SHARD_BYTES", 1)  # rows a shard are those that the cache was begun with
     check_rows(opened(tmp_path, source, encode), source)
     assert encode.seen == 7
 

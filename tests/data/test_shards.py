@@ -106,6 +106,18 @@ def test_many_shards_share_few_open_files_and_survive_pickling(
     assert len(os.listdir("/dev/fd")) == before
 
 
+def test_files_are_closed_when_the_interpreter_has_taken_the_modules_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = len(os.listdir("/dev/fd"))
+    files = _shards._Files([write_tar(tmp_path / "a.tar", sample(1))])
+    files.get(0)
+    assert len(os.listdir("/dev/fd")) == before + 1
+    monkeypatch.setattr(_shards, "os", None)  # as at exit; an exception in __del__ is a warning
+    del files
+    assert len(os.listdir("/dev/fd")) == before
+
+
 def test_a_shard_that_vanishes_is_a_bad_sample(tmp_path: Path) -> None:
     source = ShardSource([write_tar(tmp_path / "a.tar", sample(1))])
     (tmp_path / "a.tar").unlink()

@@ -1,4 +1,4 @@
-"""Every source gives captions without reading images."""
+"""Every source gives captions and keys without reading images."""
 
 from pathlib import Path
 
@@ -53,6 +53,8 @@ def test_captions_are_those_of_the_pair_and_no_image_is_read(
         monkeypatch.delattr(module, "decode_image")
     assert [source.texts(i) for i in range(3)] == [pair.captions for pair in pairs]
     assert joined.texts(4) == pairs[1].captions
+    assert [joined.key(i) for i in range(6)] == [source.key(i) for i in range(3)] * 2
+    assert [source.key(i) for i in range(3)] == [pair.key for pair in pairs]
 
 
 def test_captions_that_cannot_be_used_are_none(tmp_path: Path) -> None:

@@ -5,13 +5,15 @@ import warnings
 from collections.abc import Callable
 
 from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 IMAGE_EXTENSIONS = ("webp", "png", "jpg", "jpeg", "bmp", "gif")
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+_JPEG = b"\xff\xd8"
 _SIGNS = {
     b"RIFF": ("WEBP",),
-    b"\xff\xd8": ("JPEG",),
+    _JPEG: ("JPEG",),
     b"\x89PNG": ("PNG",),
     b"GIF8": ("GIF",),
 }
@@ -43,14 +45,16 @@ def decode_image(data: bytes) -> Image.Image:
 
 
 def decode(
-    data: bytes, finish: Callable[[Image.Image], Image.Image], size: tuple[int, int] | None = None
+    data: bytes, finish: Callable[[Image.Image], Image.Image], longest: int | None = None
 ) -> Image.Image:
     """What `finish` makes of the picture in the bytes, with every pixel loaded.
 
     Args:
         data: The whole image file.
         finish: Gets the picture in the mode of its file; may raise UnusableError.
-        size: A JPEG is decoded at 1/2, 1/4 or 1/8 if that is still at least this (width, height).
+        longest: What is needed of the longer side. A JPEG is decoded at 1/2, 1/4 or 1/8 if that is still at
+            least twice as long, or at least as long where only that keeps it within Pillow's limit: it is
+            the pixels decoded that count, not those of the file.
 
     Raises:
         UnusableError: As `decode_image` says.
@@ -61,9 +65,7 @@ def decode(
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            image = Image.open(io.BytesIO(data), formats=_formats(data))
-            if size is not None:
-                image.draft(None, size)
+            image = _opened(data, longest)
             image.load()
             return finish(image)
         except UnusableError:
@@ -73,6 +75,43 @@ def decode(
             raise UnusableError(f"the image cannot be decoded: it must be {kinds}") from error
         except Exception as error:  # Pillow's plugins raise many types on damaged files
             raise UnusableError(f"the image cannot be decoded: {_first_line(error)}") from error
+
+
+def _opened(data: bytes, longest: int | None) -> Image.Image:
+    """The picture before its pixels are decoded."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=_formats(data))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        if longest is None or not data.startswith(_JPEG):
+            raise
+        return _within(data, longest)
+    if longest is not None and data.startswith(_JPEG):
+        image.draft(None, _box(image, 2 * longest))
+    return image
+
+
+def _within(data: bytes, longest: int) -> Image.Image:
+    """A JPEG that is too large as a whole, reduced to Pillow's limit.
+
+    A progressive one holds the coefficients of all its pixels in memory however small it is decoded, so up to
+    twice the limit is read, where Pillow has an error for any picture.
+    """
+    limit = Image.MAX_IMAGE_PIXELS or 0
+    for side in (2 * longest, longest):
+        image: Image.Image = JpegImageFile(io.BytesIO(data))
+        pixels = image.width * image.height
+        if "progressive" in image.info and pixels > 2 * limit:
+            raise Image.DecompressionBombError(f"a progressive JPEG of {pixels} pixels is decoded as a whole")
+        image.draft(None, _box(image, side))
+        if image.width * image.height <= limit:
+            return image
+    raise Image.DecompressionBombError(f"{pixels} pixels, {image.width * image.height} for longest={longest}")
+
+
+def _box(image: Image.Image, side: int) -> tuple[int, int]:
+    """The size of a picture whose longer side is `side` at most."""
+    scale = min(1.0, side / max(image.size))
+    return max(1, round(image.width * scale)), max(1, round(image.height * scale))
 
 
 def _formats(data: bytes) -> tuple[str, ...]:

@@ -70,6 +70,10 @@ class FolderSource:
         except UnusableError as error:
             return BadSample(key, str(error))
 
+    def key(self, i: int) -> str:
+        """The key of pair i."""
+        return self._keys[i]
+
     def texts(self, i: int) -> tuple[str, ...]:
         """The captions of pair i."""
         found = _captions(self._path(i))

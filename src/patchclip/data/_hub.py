@@ -78,7 +78,7 @@ class HubSource:
 
     def read(self, i: int) -> Pair | BadSample:
         """Pair i, or why it cannot be used."""
-        key = f"row {i}"
+        key = self.key(i)
         row = self._dataset[i]
         found = captions.cleaned(caption_list(row[self._columns.caption], self._columns))
         if not found:
@@ -87,6 +87,10 @@ class HubSource:
             return Pair(picture_in(row[self._columns.image]), found, key)
         except UnusableError as error:
             return BadSample(key, str(error))
+
+    def key(self, i: int) -> str:
+        """The key of pair i."""
+        return f"row {i}"
 
     def texts(self, i: int) -> tuple[str, ...]:
         """The captions of pair i."""

@@ -6,7 +6,7 @@ import math
 import os
 import zipfile
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -226,9 +226,9 @@ class _Files:
     def __getstate__(self) -> dict[str, Any]:
         return {"paths": self.paths, "opened": OrderedDict()}
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # at exit the name `os` may be None
         for fd in self.opened.values():
-            os.close(fd)
+            close(fd)
 
 
 class ShardSource:
@@ -274,6 +274,10 @@ class ShardSource:
             return Pair(image, _captions(fd, row), key)
         except (UnusableError, OSError) as error:
             return BadSample(key, f"{self._files.paths[shard].name}: {error}")
+
+    def key(self, i: int) -> str:
+        """The key of pair i."""
+        return self._keys[i]
 
     def texts(self, i: int) -> tuple[str, ...]:
         """The captions of pair i."""

@@ -143,6 +143,10 @@ class TableSource:
             return BadSample(key, str(error))
         return Pair(image, self.texts(i), key)
 
+    def key(self, i: int) -> str:
+        """The key of pair i."""
+        return self._keys[i]
+
     def texts(self, i: int) -> tuple[str, ...]:
         """The captions of pair i."""
         return tuple(self._texts[j] for j in range(int(self._stops[i]), int(self._stops[i + 1])))

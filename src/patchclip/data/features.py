@@ -6,25 +6,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float16
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from patchclip.contracts import BadSample, Pair
-from patchclip.data._features_store import (
-    Layout,
-    begin,
-    index_of,
-    open_layout,
-    read_row,
-    read_shard,
-    spread,
-    write_shard,
-)
+from patchclip.data._features_images import Images, Read, Transform, collate
+from patchclip.data._features_index import begin, index_of, open_layout, spread
+from patchclip.data._features_store import Layout, read_row, read_shard, write_shard
 from patchclip.data._strings import Strings
 from patchclip.data._worker import leave_signals_to_main
 from patchclip.data.pairs import PairSource
@@ -33,7 +25,6 @@ from patchclip.errors import ConfigError, DataError
 log = logging.getLogger(__name__)
 
 Encode = Callable[[Float[Tensor, "b 3 h w"]], Float[Tensor, "b l d"]]
-Transform = Callable[[Any], Tensor]
 
 
 def _alone() -> None:
@@ -74,7 +65,8 @@ class FeatureSource:
     """The pairs of a source, each image as the tokens that a frozen tower made of it.
 
     `Pair.image` is a float16 tensor [l,d], captions are the source's. An image that could not be read or
-    encoded is a bad sample with its reason, never a row of zeros.
+    encoded is a bad sample with its reason, never a row of zeros; so is a row kept for another key, and one
+    whose bytes are not those that were written.
 
     Args:
         source: the pairs that the cache was made of.
@@ -102,6 +94,7 @@ class FeatureSource:
         shards = [read_shard(layout, number) for number in range(layout.shards)]
         self._offsets = np.array([shard.offset for shard in shards], np.int64)
         self._keys = Strings.concat([shard.keys for shard in shards])
+        self._sums = np.concatenate([shard.sums for shard in shards])
         self._reasons = {
             number * layout.rows + row: reason
             for number, shard in enumerate(shards)
@@ -116,15 +109,23 @@ class FeatureSource:
 
     def read(self, i: int) -> Pair | BadSample:
         """The tokens and captions of pair i, or why they cannot be used."""
-        if i in self._reasons:
-            return BadSample(self._keys[i], self._reasons[i])
+        key, kept = self._source.key(i), self._keys[i]
         number, row = divmod(i, self._layout.rows)
-        offset = int(self._offsets[number]) + row * self._layout.row_bytes
+        path, offset = self._layout.path(number), int(self._offsets[number]) + row * self._layout.row_bytes
+        if key != kept:
+            cure = f"delete {path}, and it is made again"
+            return BadSample(key, f"its tokens there are those of {kept!r}, which was pair {i}: {cure}")
+        if i in self._reasons:
+            return BadSample(key, self._reasons[i])
         try:
-            tokens = read_row(self._layout.path(number), offset, self.shape)
+            tokens = read_row(path, offset, self.shape, int(self._sums[i]))
         except OSError as error:
-            return BadSample(self._keys[i], f"its tokens cannot be read: {error}")
-        return Pair(tokens, self._source.texts(i), self._keys[i])
+            return BadSample(key, f"its tokens cannot be read: {error}")
+        return Pair(tokens, self._source.texts(i), key)
+
+    def key(self, i: int) -> str:
+        """The key of pair i."""
+        return self._source.key(i)
 
     def texts(self, i: int) -> tuple[str, ...]:
         """The captions of pair i."""
@@ -176,44 +177,12 @@ def open_features(
         words = "%s: %.2f GB of tokens of %d images; %d of %d shards are to be made"
         size = layout.pairs * layout.row_bytes / 1e9
         log.info(words, folder, size, layout.pairs, len(missing), layout.shards)
-    _fill(layout, _Images(source, transform), encode, filling, missing[filling.rank :: filling.world_size])
+    _fill(layout, Images(source, transform), encode, filling, missing[filling.rank :: filling.world_size])
     filling.wait()
     return FeatureSource(source, folder, fingerprint)
 
 
-@dataclass(frozen=True)
-class _Read:
-    """Some images that follow each other: pixels of those that can be read, and why the others cannot."""
-
-    pixels: Tensor
-    keys: tuple[str, ...]
-    bad: dict[int, str]
-
-
-_Item = tuple[Tensor | str, str]  # a prepared image, or why there is none, and its key
-
-
-class _Images(Dataset[_Item]):
-    """The images of a source, prepared."""
-
-    def __init__(self, source: PairSource, transform: Transform) -> None:
-        self._source, self._transform = source, transform
-
-    def __getitem__(self, index: int) -> _Item:
-        pair = self._source.read(index)
-        if isinstance(pair, BadSample):
-            return pair.reason, pair.key
-        return self._transform(pair.image), pair.key
-
-
-def _collate(items: Sequence[_Item]) -> _Read:
-    pixels = [found for found, _ in items if isinstance(found, Tensor)]
-    bad = {row: found for row, (found, _) in enumerate(items) if isinstance(found, str)}
-    stacked = torch.stack(pixels) if pixels else torch.empty(0)
-    return _Read(stacked, tuple(key for _, key in items), bad)
-
-
-def _fill(layout: Layout, images: _Images, encode: Encode, filling: Filling, mine: Sequence[int]) -> None:
+def _fill(layout: Layout, images: Images, encode: Encode, filling: Filling, mine: Sequence[int]) -> None:
     """Encodes and writes some shards; one is written while the next is encoded."""
     if not mine:
         return
@@ -241,25 +210,25 @@ def _fill(layout: Layout, images: _Images, encode: Encode, filling: Filling, min
             written.result()
 
 
-def _reads(layout: Layout, images: _Images, filling: Filling, mine: Sequence[int]) -> Iterator[_Read]:
+def _reads(layout: Layout, images: Images, filling: Filling, mine: Sequence[int]) -> Iterator[Read]:
     """The images of some shards in batches that end where their shard ends."""
     spans, size = map(layout.span, mine), filling.batch_size
     batches = [span[first : first + size] for span in spans for first in range(0, len(span), size)]
     if not filling.workers:
-        return (_collate([images[index] for index in batch]) for batch in batches)
+        return (collate([images[index] for index in batch]) for batch in batches)
     return iter(
         DataLoader(
             images,
             batch_sampler=batches,  # type: ignore[arg-type]
             num_workers=filling.workers,
-            collate_fn=_collate,
+            collate_fn=collate,
             worker_init_fn=leave_signals_to_main,
             generator=torch.Generator(),
         )
     )
 
 
-def _put(rows: Float16[Tensor, "b l d"], read: _Read, encode: Encode) -> dict[int, str]:
+def _put(rows: Float16[Tensor, "b l d"], read: Read, encode: Encode) -> dict[int, str]:
     """Writes the tokens of some images into the first rows; returns why others stay NaN."""
     bad = dict(read.bad)
     if not len(read.pixels):
@@ -289,7 +258,7 @@ def _encoded(encode: Encode, pixels: Tensor) -> Float16[Tensor, "b l d"]:
 
 def _shape(source: PairSource, encode: Encode, transform: Transform) -> tuple[int, int]:
     """Patches and width of the tokens, seen on the first image that can be read."""
-    images = _Images(source, transform)
+    images = Images(source, transform)
     for index in (probed := spread(len(source), 100)):
         found, key = images[index]
         if isinstance(found, Tensor):

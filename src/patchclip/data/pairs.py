@@ -45,6 +45,10 @@ class PairSource(Protocol):
         """Pair i in [0, len), or why it cannot be used."""
         ...
 
+    def key(self, i: int) -> str:
+        """The key that `read(i)` gives, without reading anything."""
+        ...
+
     def texts(self, i: int) -> tuple[str, ...]:
         """The captions of pair i without its image, which is not read; none if they cannot be used."""
         ...
@@ -67,6 +71,7 @@ def open_pairs(
     Understood are
     - "samples": the training pairs that ship with patchclip;
     - "scenes", "scenes:COUNT" or "scenes:COUNT:SEED": scenes composed of their objects while they are read;
+    - "things" likewise: scenes of the nouns with most pictures, whose captions name them and nothing else;
     - webdataset shards: `data/pairs-{000..004}.tar`, `data/*.tar`, `s3://bucket/pairs-000.tar` (any address
       of fsspec; downloaded once), several joined by "::" or as a list;
     - tables .csv, .tsv and .parquet with an image path and one or, with `Columns.caption_separator`,
@@ -129,6 +134,11 @@ class _Joined:
         """Pair i, or why it cannot be used."""
         source, inner = self._place(i)
         return source.read(inner)
+
+    def key(self, i: int) -> str:
+        """The key of pair i."""
+        source, inner = self._place(i)
+        return source.key(inner)
 
     def texts(self, i: int) -> tuple[str, ...]:
         """The captions of pair i."""
@@ -225,7 +235,7 @@ def _locate(pattern: str) -> tuple[list[tuple[Reader, str]], list[str]]:
         return [(_read_hub, pattern.removeprefix("hf:"))], []
     if pattern.startswith("pipe:"):
         raise DataError(f"pairs={pattern!r} must be a path or an address: use s3://, https:// ...")
-    if pattern.split(":")[0] == "scenes":
+    if pattern.split(":")[0] in ("scenes", "things"):
         return [(_read_scenes, pattern)], []
     if pattern == "samples":
         pattern = str(_SHIPPED / "*.tar")

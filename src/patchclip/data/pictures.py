@@ -1,9 +1,9 @@
 """Pictures of users: files, folders and arrays as upright RGB, whatever they were stored as."""
 
 import glob
-import io
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 EXTENSIONS = (*IMAGE_EXTENSIONS, "tif", "tiff", "ppm")
 """Endings of the files that a folder is searched for."""
 
+_RESULT = re.compile(r"(?P<name>.+)_(?P<kind>overlay|labels|heat_.+)\.png", re.DOTALL)
 _SIXTEEN = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
@@ -25,32 +26,70 @@ def find_images(inputs: Sequence[str | Path]) -> list[Path]:
     """The image files that files, folders and patterns name, each once, in their order.
 
     A folder stands for the image files directly in it, a pattern (`*`, `?`, `[]`, `**`) for the files that
-    match it; both are sorted by name and leave out names that begin with a dot.
+    match it; both are sorted by name and leave out names that begin with a dot, and, with a note, what
+    `segment` wrote: NAME_overlay.png, NAME_labels.png and NAME_heat_LABEL.png where the first two are both
+    there.
 
     Raises:
         ConfigError: no input.
-        DataError: a folder without images, a pattern without files.
+        DataError: a folder without images, a pattern without files, a name that no file can have, or a folder
+            that cannot be read.
     """
     if not inputs:
         raise ConfigError("no image was given: name files, folders or patterns in quotes")
     found: dict[Path, Path] = {}
     for given in inputs:
-        path = Path(given)
-        if path.is_dir():
-            files = sorted(file for file in path.iterdir() if _is_image(file))
-            if not files:
-                endings = ", ".join(EXTENSIONS)
-                raise DataError(f"{path} holds no image: name a folder with files that end in {endings}")
-        elif glob.has_magic(str(given)) and not path.exists():
-            files = sorted(Path(name) for name in glob.glob(str(given), recursive=True))
-            files = [file for file in files if file.is_file()]
-            if not files:
-                raise DataError(f"{str(given)!r} matches no file: the pattern is taken from this folder on")
-        else:
-            files = [path]
-        for file in files:
-            found.setdefault(file.resolve(), file)
+        try:
+            for file in _files(given):
+                found.setdefault(file.resolve(), file)
+        except (OSError, ValueError) as error:
+            raise _unreadable(given, error, "image") from error
     return list(found.values())
+
+
+def _files(given: str | Path) -> list[Path]:
+    """The image files of one input."""
+    path = Path(given)
+    if path.is_dir():
+        files = _without_results(sorted(file for file in path.iterdir() if _is_image(file)))
+        if not files:
+            endings = ", ".join(EXTENSIONS)
+            raise DataError(f"{path} holds no image: name a folder with files that end in {endings}")
+        return files
+    if glob.has_magic(str(given)) and not path.exists():
+        names = sorted(Path(name) for name in glob.glob(str(given), recursive=True))
+        files = _without_results([file for file in names if file.is_file()])
+        if not files:
+            raise DataError(f"{str(given)!r} matches no file: the pattern is taken from this folder on")
+        return files
+    return [path]
+
+
+def _without_results(files: Iterable[Path]) -> list[Path]:
+    """The files but those that `segment` wrote."""
+    kept, ours = [], []
+    for file in files:
+        (ours if _is_result(file) else kept).append(file)
+    if ours:
+        names = ", ".join(file.name for file in ours[:3]) + (", ..." if len(ours) > 3 else "")
+        one = len(ours) == 1
+        words = f"{len(ours)} result{'' if one else 's'} of segment {'is' if one else 'are'} left out"
+        log.warning("%s: %s; name files to have them segmented", words, names)
+    return kept
+
+
+def _is_result(file: Path) -> bool:
+    """Whether a file is called as a result is, beside the overlay and the label map of the same picture."""
+    if not (parts := _RESULT.fullmatch(file.name)):
+        return False
+    if parts["kind"] in ("overlay", "labels"):
+        names = [parts["name"]]
+    else:
+        names = [file.name[: place.start()] for place in re.finditer("_heat_", file.name)]
+    return any(
+        all(file.with_name(f"{name}_{kind}.png").is_file() for kind in ("overlay", "labels"))
+        for name in names
+    )
 
 
 def as_picture(image: Any, longest: int | None = None) -> Image.Image:
@@ -78,17 +117,19 @@ def as_picture(image: Any, longest: int | None = None) -> Image.Image:
         )
     try:
         return _shrunk(_upright(image, "the image"), longest)
-    except UnusableError as error:
+    except (UnusableError, ValueError, OSError, SyntaxError) as error:  # Pillow decodes a lazy picture here
         raise DataError(f"the image cannot be used: {error}") from error
 
 
 def read_picture(path: Path, longest: int | None = None) -> Image.Image:
-    """`as_picture` of a file; a large JPEG is decoded no larger than `longest` needs."""
+    """`as_picture` of a file; a large JPEG is decoded no larger than `longest` needs.
+
+    So a JPEG beyond Pillow's limit is read too, where what is decoded of it is within the limit.
+    """
     _check_longest(longest)
     data = read_bytes(path, "image")
     try:
-        size = None if longest is None else (2 * longest, 2 * longest)
-        return decode(data, lambda image: _shrunk(_upright(image, str(path)), longest), _draft(data, size))
+        return decode(data, lambda image: _shrunk(_upright(image, str(path)), longest), longest)
     except UnusableError as error:
         raise unusable(path, error) from error
 
@@ -99,13 +140,15 @@ def read_bytes(path: Path, what: str) -> bytes:
     Raises:
         DataError: a folder, or a file that cannot be read.
     """
-    if path.is_dir():
-        endings = ", ".join(IMAGE_EXTENSIONS)
-        raise DataError(f"{path} is a folder: name its {what} files, for instance {path}/*.jpg ({endings})")
     try:
+        if path.is_dir():
+            endings = ", ".join(IMAGE_EXTENSIONS)
+            raise DataError(
+                f"{path} is a folder: name its {what} files, for instance {path}/*.jpg ({endings})"
+            )
         return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}): name an {what} file") from error
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error, what) from error
 
 
 def unusable(path: Path, error: UnusableError) -> DataError:
@@ -113,26 +156,30 @@ def unusable(path: Path, error: UnusableError) -> DataError:
     cure = ""
     if "DecompressionBomb" in str(error):
         cure = f"; make it smaller first, at most {Image.MAX_IMAGE_PIXELS} pixels"
+        cure += ", or pass longest (--longest 2000) if it is a JPEG, a smaller one if you did"
     return DataError(f"{path} cannot be used: {error}{cure}")
 
 
+def _unreadable(path: str | Path, error: OSError | ValueError, what: str) -> DataError:
+    """The error of a path that the system does not read; a name with odd letters is shown with escapes."""
+    text = str(path)
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    name = text if text.isprintable() else repr(text)
+    return DataError(f"{name} cannot be read ({reason}): name an {what} file")
+
+
 def _check_longest(longest: int | None) -> None:
-    if longest is not None and longest < 1:
+    if longest is None:
+        return
+    if isinstance(longest, bool) or not isinstance(longest, int | np.integer):
+        raise ConfigError(f"longest={longest!r} must be a whole number: the pixels of the longer side")
+    if longest < 1:
         raise ConfigError(f"longest={longest} must be at least 1: the pixels of the longer side")
 
 
 def _is_image(file: Path) -> bool:
     known = file.suffix.lower().lstrip(".") in EXTENSIONS
     return known and not file.name.startswith(".") and file.is_file()
-
-
-def _draft(data: bytes, box: tuple[int, int] | None) -> tuple[int, int] | None:
-    """The size into which a picture of the file fits the box, None where the file is no JPEG."""
-    if box is None or not data.startswith(b"\xff\xd8"):
-        return None
-    with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-        scale = min(1.0, box[0] / max(image.size))
-        return max(1, round(image.width * scale)), max(1, round(image.height * scale))
 
 
 def _shrunk(image: Image.Image, longest: int | None) -> Image.Image:
@@ -159,6 +206,8 @@ def _upright(image: Image.Image, name: str) -> Image.Image:
         image = ImageOps.exif_transpose(image)
     except Exception as error:  # Pillow raises many types on damaged EXIF blocks
         log.warning("%s has a damaged EXIF block (%s): it is used as it lies", name, type(error).__name__)
+    if image.mode == "La":
+        image = image.convert("LA")
     if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -185,6 +234,8 @@ def _scaled(values: np.ndarray) -> np.ndarray:
 
 
 def _from_array(values: np.ndarray) -> Image.Image:
+    if values.dtype.kind in "USO":
+        raise ConfigError(f"image: an array of {values.dtype} holds no pixels: pass a list of paths or pictures")
     channels = values.shape[2] if values.ndim == 3 else 1
     kinds = (np.dtype(np.uint8), np.dtype(np.uint16))
     if values.ndim not in (2, 3) or channels not in (1, 3, 4) or values.dtype not in kinds or not values.size:

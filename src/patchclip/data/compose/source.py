@@ -21,6 +21,15 @@ from patchclip.errors import DataError
 COUNT = 4000
 """Scenes where none is asked for."""
 
+MOST = 10**9
+"""Scenes that can be asked for."""
+
+KINDS = ("scenes", "things")
+"""Names of composed pairs."""
+
+PICTURES = 5
+"""Training pictures that a noun of `familiar` has at least."""
+
 ALONE = (0.3, 0.85)
 """Least and most of the long side of an object that stands alone, as a share of the scene's side."""
 
@@ -53,29 +62,40 @@ class SceneSource:
 
     Each has two captions: all that is told ("a red star above a cat, on a white background"), and its nouns
     ("a star and a cat"). Colours and places tell the scenes of a batch apart, so that a small model trained
-    on the first alone does not learn the nouns.
+    on the first alone does not learn the nouns. With `told="nouns"` there is the second alone.
 
     Scene i follows from (seed, i) alone and takes 1 to 3 ms; nothing is written. The objects, their pictures,
     colours, sizes, relations and places are drawn evenly. Photographs of buildings are places without words.
 
     Args:
-        count: number of scenes, at least 1.
+        count: number of scenes, 1 to a billion.
         seed: another seed gives other scenes of the same kind.
         nouns: of the objects, a part of `compose.parts.NOUNS`, at least three; None for all with a picture.
         painted: whether colours and sizes are told, and objects painted; False leaves all as they are.
+        told: "all" for both captions, "nouns" for the nouns alone.
 
     Raises:
-        DataError: a count or seed below its least, or nouns without a training picture.
+        DataError: a count or seed out of its range, nouns without a training picture, or another `told`.
     """
 
     def __init__(
-        self, count: int = COUNT, seed: int = 0, nouns: Sequence[str] | None = None, painted: bool = True
+        self,
+        count: int = COUNT,
+        seed: int = 0,
+        nouns: Sequence[str] | None = None,
+        painted: bool = True,
+        told: str = "all",
     ) -> None:
-        if count < 1 or seed < 0:
-            raise DataError(f"scenes:{count}:{seed} must have a count of at least 1 and a seed of at least 0")
+        if not 1 <= count <= MOST or seed < 0:
+            raise DataError(
+                f"scenes:{count}:{seed} must have a count of 1 to {MOST} and a seed of at least 0"
+            )
+        if told not in ("all", "nouns"):
+            raise DataError(f'told={told!r} must be "all" or "nouns"')
         self.bad: tuple[BadSample, ...] = ()
         self.bad_pairs = 0
-        self.captions: int | None = 2 * count
+        self._words = slice(None) if told == "all" else slice(1, None)
+        self.captions: int | None = count * (2 if told == "all" else 1)
         self._count, self._seed = count, seed
         self._kinds = ATTRIBUTES if painted else ("",)
         self._parts: Parts | None = None
@@ -85,16 +105,21 @@ class SceneSource:
 
     @classmethod
     def named(cls, name: str) -> "SceneSource":
-        """The source that "scenes", "scenes:COUNT" or "scenes:COUNT:SEED" names.
+        """The source that "scenes", "scenes:COUNT" or "scenes:COUNT:SEED" names, or "things" in its place.
+
+        Things are the nouns of `familiar`: they are not painted, and captions name them and nothing else.
 
         Raises:
             DataError: the name has another form.
         """
         kind, *numbers = name.split(":")
-        if kind != "scenes" or len(numbers) > 2 or not all(n.isdecimal() for n in numbers):
-            raise DataError(f"pairs={name!r} must be scenes, scenes:COUNT or scenes:COUNT:SEED (scenes:40:7)")
+        if kind not in KINDS or len(numbers) > 2 or not all(n.isdecimal() and len(n) < 20 for n in numbers):
+            raise DataError(
+                f"pairs={name!r} must be scenes or things, with :COUNT or :COUNT:SEED behind (scenes:40:7), "
+                f"COUNT from 1 to {MOST} and SEED of at most 19 digits"
+            )
         count, seed = (*map(int, numbers), *(COUNT, 0)[len(numbers) :])
-        return cls(count, seed)
+        return cls(count, seed) if kind == "scenes" else cls(count, seed, familiar(), False, "nouns")
 
     def __len__(self) -> int:
         return self._count
@@ -107,11 +132,15 @@ class SceneSource:
     def read(self, i: int) -> Pair:
         """Scene i with its captions."""
         scene = self.scene(i)
-        return Pair(scene.image, _captions(scene.told), self._key(i))
+        return Pair(scene.image, _captions(scene.told)[self._words], self.key(i))
+
+    def key(self, i: int) -> str:
+        """The key of scene i."""
+        return f"scene-{self._seed}-{i:06d}"
 
     def texts(self, i: int) -> tuple[str, ...]:
         """The captions of scene i."""
-        return _captions(self._told(self._rng(i)))
+        return _captions(self._told(self._rng(i)))[self._words]
 
     def scene(self, i: int) -> Composed:
         """Scene i with its mask.
@@ -131,7 +160,7 @@ class SceneSource:
             except NoPlaceError:
                 continue
         else:
-            raise NoPlaceError(f"{self._key(i)}: no place found for {told}")
+            raise NoPlaceError(f"{self.key(i)}: no place found for {told}")
         instances, objects = paint(canvas, told, images, spots)
         for item, key in zip(objects, keys, strict=True):
             item["sample"] = key
@@ -152,9 +181,6 @@ class SceneSource:
         if self._parts is None:
             self._parts = _shipped()
         return self._parts
-
-    def _key(self, i: int) -> str:
-        return f"scene-{self._seed}-{i:06d}"
 
     def _rng(self, i: int) -> random.Random:
         if not 0 <= i < self._count:
@@ -178,7 +204,13 @@ class SceneSource:
         return square(rng, _photo(file))
 
 
-def _captions(told: Told) -> tuple[str, str]:
+def familiar() -> tuple[str, ...]:
+    """The nouns with at least `PICTURES` training pictures, sorted: those that a small model can learn."""
+    objects = _shipped().objects
+    return tuple(noun for noun in objects if len(objects[noun]) >= PICTURES)
+
+
+def _captions(told: Told) -> tuple[str, ...]:
     return str(told), told.names
 
 
