@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from patchclip import cli
-from patchclip._cli_dense import read_labels
+from patchclip._cli_dense import read_labels, run_segment
 from patchclip.dense.rle import decode
-from patchclip.errors import ConfigError, DataError
+from patchclip.errors import ConfigError, DataError, TowerError
 from patchclip.models.towers import ClipEncoder
 from tests.models import _tiny
 
@@ -152,7 +152,7 @@ def test_results_replace_those_of_before_but_no_image(
         (["--labels", "cat, cat"], 2, "are both called 'cat'"),
         (["--labels", "x" * 300], 2, "at most 200 are read"),
         (["--labels", "none.txt"], 3, "none.txt cannot be read"),
-        (["--background", "2"], 2, "background=2 must be in (0, 1)"),
+        (["--background", "2"], 2, "must be in (0, 1): pixels whose best"),
         (["--method", "nothing"], 2, "there is no 'nothing' among the dense methods"),
         (["--step", "3"], 2, "step=3 must divide the patch"),
         (["--heats", "-1"], 2, "heats=-1 must be at least 0"),
@@ -227,3 +227,30 @@ def test_point_keeps_its_image(photos: Path, capsys: pytest.CaptureFixture[str])
     assert "is empty" in capsys.readouterr().err
     assert cli.main(["point", str(photos), "mug", *BOTH]) == 3
     assert "is a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, TowerError("no ViT")])
+def test_what_ends_the_call_is_what_is_told(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException] | Exception
+) -> None:
+    """A bad first image is not to blame for an interrupt or a model that cannot be read."""
+
+    def each(self: object, pictures: object) -> None:
+        raise error
+
+    monkeypatch.setattr("patchclip.dense.segmenter.Segmenter.each", each)
+    (photos / "0.jpg").touch()
+    out = ["--output", str(tmp_path / "out")]
+    words = cli.build_parser().parse_args(["segment", str(photos), *out, *SEGMENT])
+    with pytest.raises(error if isinstance(error, type) else TowerError):
+        run_segment(words)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_results_beside_the_pictures_are_not_segmented(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["segment", str(photos / "a.png"), "--output", str(photos), *SEGMENT]) == 0
+    capsys.readouterr()
+    assert cli.main(["segment", str(photos), "--output", str(tmp_path / "out"), *SEGMENT]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["a", "b", "done:"]

@@ -98,14 +98,14 @@ KINDS = ("overlay", "labels", "heat_")
 def run_segment(arguments: argparse.Namespace) -> int:
     """patchclip segment."""
     from patchclip.data.pictures import find_images
-    from patchclip.dense.files import make_folder, unique_names
+    from patchclip.dense.files import make_folder, picture_names
     from patchclip.dense.results import Results
     from patchclip.dense.segment import prepared
     from patchclip.dense.segmenter import Segmenter
 
     labels = read_labels(arguments.labels)
     files = find_images(arguments.images)
-    names = unique_names(file.stem for file in files)
+    names = picture_names((file.stem for file in files), [label[0] for label in labels])
     folder = _check_folder(Path(arguments.output), arguments.images, files, names)
     chosen = {name: getattr(arguments, name) for name in (*SETTINGS, *LOADING, "background", "keep_labels")}
     encoder, inference = prepared(arguments.model, chosen)
@@ -118,8 +118,10 @@ def run_segment(arguments: argparse.Namespace) -> int:
                 for (file, name, _), each in zip(group, found, strict=True):
                     results.add(each, file, name)
                     on_progress("segment", len(results.images) + len(results.bad), len(files))
-        finally:  # also where a later image ends the call: what is there is written down
-            summary = results.write()
+        except BaseException:  # what is there is written down, also after Ctrl-C
+            results.rescue()
+            raise
+    summary = results.write()
     finish(arguments, summary, *results.lines(), f"done: {folder}")
     return DataError.exit_code if results.bad else 0
 

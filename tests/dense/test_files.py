@@ -92,3 +92,17 @@ def test_folders(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="file cannot be made a folder"):
         make_folder(tmp_path / "file")
+
+
+def test_an_interrupted_file_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: object, *_: object, **__: object) -> None:
+        next(path for path in (self, *_) if isinstance(path, Path)).touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_text", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_text("new", tmp_path / "a.json")
+    monkeypatch.setattr(Image.Image, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_image(Image.new("RGB", (1, 1)), tmp_path / "b.png")
+    assert list(tmp_path.iterdir()) == []

@@ -167,7 +167,7 @@ def test_names_that_are_too_long_end_in_an_ellipsis() -> None:
 
 def test_a_legend_of_hundreds_sums_up_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     texts: list[str] = []
-    monkeypatch.setattr(_legend, "fitting", lambda draw, text, font, room: texts.append(text) or text)
+    monkeypatch.setattr(_legend, "fitting_both", lambda draw, text, font, room: texts.append(text) or text)
     entries = [Entry((1, 2, 3), str(i), f"name {i}", 0.005) for i in range(200)]
     with_legend(Image.new("RGB", (900, 600)), entries)
     assert len(texts) == MOST

@@ -52,3 +52,33 @@ def test_heat_grows_lighter() -> None:
     assert (np.diff(lightness) > -0.6).all()
     assert lightness[0] < 2
     assert lightness[-1] > 240
+
+
+def oklab(colours: list[tuple[int, int, int]]) -> np.ndarray:
+    """Ottosson's OKLab (2020), by its published matrices."""
+    values = np.array(colours) / 255
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    cones = np.array(
+        [
+            [0.4122214708, 0.5363325363, 0.0514459929],
+            [0.2119034982, 0.6806995451, 0.1073969566],
+            [0.0883024619, 0.2817188376, 0.6299787005],
+        ]
+    )
+    mixed = np.array(
+        [
+            [0.2104542553, 0.7936177850, -0.0040720468],
+            [1.9779984951, -2.4285922050, 0.4505937099],
+            [0.0259040371, 0.7827717662, -0.8086757660],
+        ]
+    )
+    found: np.ndarray = np.cbrt(linear @ cones.T) @ mixed.T
+    return found
+
+
+def test_colours_of_further_labels_stay_apart() -> None:
+    for count, least in ((48, 0.08), (64, 0.07), (128, 0.05), (256, 0.035)):
+        seen = oklab([region_colour(label) for label in range(1, count + 1)])
+        apart = np.linalg.norm(seen[:, None] - seen[None], axis=2) + np.eye(count)
+        assert apart.min() > least, (count, apart.min())
+    assert [region_colour(label) for label in (257, 65_535)]

@@ -1,5 +1,6 @@
 """patchclip.segment: pictures of every kind, one or several, models by name, path or as they are."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +100,13 @@ def test_wrong_input_is_named(encoder: ClipEncoder, tmp_path: Path) -> None:
         segment(NOISE, [], encoder)
     with pytest.raises(DataError, match=r"none\.jpg cannot be read"):
         segment(tmp_path / "none.jpg", LABELS, encoder)
+
+
+def test_what_is_no_model_or_no_list_is_named(encoder: ClipEncoder) -> None:
+    for model in (None, 3, encoder.model):
+        with pytest.raises(
+            ConfigError, match=r"model=.* must be a name, a path or what patchclip\.load gives"
+        ):
+            prepared(model, {})
+    with pytest.raises(ConfigError, match=r"labels.*\.tolist\(\)"):
+        inspect.unwrap(segment)(NOISE, np.array(LABELS), encoder)  # types are checked in tests only

@@ -136,6 +136,17 @@ def test_pictures_share_their_colours(found: SegmentedSet, text: str, examples: 
     assert len(text) < 300_000
 
 
+def test_of_images_that_are_all_wrong_none_is_the_best(
+    tmp_path: Path, examples: list[dict[str, Any]]
+) -> None:
+    wrong = [row | {"iou": 0.0} for row in examples]
+    result("segmentation", "runs/one", 0.0, wrong).save(tmp_path, data_root="samples")
+    page = page_at(tmp_path).text
+    assert page.count("one image, 0") == 3
+    assert "all images have one mean IoU" in page
+    assert "best, 0" not in page
+
+
 def test_classes_are_in_the_order_of_the_best(found: SegmentedSet, text: str) -> None:
     assert HOSTILE not in text
     assert HOSTILE in page_of(text).text

@@ -67,7 +67,8 @@ def _files(given: str | Path) -> list[Path]:
 
 def _without_results(files: Iterable[Path]) -> list[Path]:
     """The files but those that `segment` wrote."""
-    kept, ours = [], []
+    kept: list[Path] = []
+    ours: list[Path] = []
     for file in files:
         (ours if _is_result(file) else kept).append(file)
     if ours:
@@ -156,7 +157,7 @@ def unusable(path: Path, error: UnusableError) -> DataError:
     cure = ""
     if "DecompressionBomb" in str(error):
         cure = f"; make it smaller first, at most {Image.MAX_IMAGE_PIXELS} pixels"
-        cure += ", or pass longest (--longest 2000) if it is a JPEG, a smaller one if you did"
+        cure += ", or pass longest for a JPEG, a smaller one where you did (--longest 2000)"
     return DataError(f"{path} cannot be used: {error}{cure}")
 
 
@@ -168,7 +169,7 @@ def _unreadable(path: str | Path, error: OSError | ValueError, what: str) -> Dat
     return DataError(f"{name} cannot be read ({reason}): name an {what} file")
 
 
-def _check_longest(longest: int | None) -> None:
+def _check_longest(longest: Any) -> None:
     if longest is None:
         return
     if isinstance(longest, bool) or not isinstance(longest, int | np.integer):
@@ -235,7 +236,9 @@ def _scaled(values: np.ndarray) -> np.ndarray:
 
 def _from_array(values: np.ndarray) -> Image.Image:
     if values.dtype.kind in "USO":
-        raise ConfigError(f"image: an array of {values.dtype} holds no pixels: pass a list of paths or pictures")
+        raise ConfigError(
+            f"image: an array of {values.dtype} holds no pixels: pass a list of paths or pictures"
+        )
     channels = values.shape[2] if values.ndim == 3 else 1
     kinds = (np.dtype(np.uint8), np.dtype(np.uint16))
     if values.ndim not in (2, 3) or channels not in (1, 3, 4) or values.dtype not in kinds or not values.size:

@@ -135,12 +135,39 @@ def fitting(draw: ImageDraw.ImageDraw, text: str, font: Font, width: float) -> s
     return text[:low].rstrip() + "…"
 
 
+def fitting_both(draw: ImageDraw.ImageDraw, text: str, font: Font, width: float) -> str:
+    """The text, or as much of its beginning and end as fits into `width` with an ellipsis between them.
+
+    Labels of one beginning, as "label number 12", stay apart. The end is a third of what is kept.
+    """
+    if draw.textlength(text, font) <= width:
+        return text
+
+    def cut(kept: int) -> str:
+        end = kept // 3
+        return text[: kept - end].rstrip() + "…" + (text[-end:].lstrip() if end else "")
+
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if draw.textlength(cut(middle), font) <= width:
+            low = middle
+        else:
+            high = middle - 1
+    return cut(low)
+
+
+def shown_of(entries: int) -> int:
+    """How many of so many entries have a line of their own."""
+    return entries if entries <= MOST else MOST - 1
+
+
 def _shortened(entries: Sequence[Entry]) -> list[Entry]:
     if len(entries) <= MOST:
         return list(entries)
-    rest = entries[MOST - 1 :]
+    rest = entries[shown_of(len(entries)) :]
     more = Entry(None, "", f"{len(rest)} more", sum(entry.share for entry in rest))
-    return [*entries[: MOST - 1], more]
+    return [*entries[: shown_of(len(entries))], more]
 
 
 def _widths(entries: Sequence[Entry], size: int, font: Font) -> list[int]:
@@ -182,7 +209,7 @@ def _draw_entry(
         draw.text((left + 1.2 * size, middle), entry.number, SOFT, plain, anchor="rm")
         left += round(1.65 * size)
     room = right - left - draw.textlength(share, plain) - size // 2
-    draw.text((left, middle), fitting(draw, entry.name, font, room), INK, font, anchor="lm")
+    draw.text((left, middle), fitting_both(draw, entry.name, font, room), INK, font, anchor="lm")
 
 
 def letters_for(text: str, size: int, chosen: str | None = None) -> Font:

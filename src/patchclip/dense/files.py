@@ -1,8 +1,9 @@
 """What a segmentation leaves on disk: safe names, whole files, label maps and heat as PNG."""
 
 import os
+import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,14 +34,50 @@ def safe_name(text: str, longest: int = LONGEST) -> str:
 
 def unique_names(texts: Iterable[str]) -> list[str]:
     """A safe name for each text; one that is taken already, in whatever case, gets -2, -3 and so on."""
+    return _numbered(texts, lambda name: False)
+
+
+def picture_names(texts: Iterable[str], labels: Sequence[str]) -> list[str]:
+    """`unique_names` of pictures, such that no two of them write one file.
+
+    The heat map of `a` for a label `cat_overlay` is called as the overlay of a picture `a_heat_cat`: then
+    the latter gets a number.
+
+    Args:
+        texts: what pictures are called.
+        labels: of the heat maps.
+    """
+    parts = {part.casefold() for part in unique_names(labels)}
+    texts = [safe_name(text) for text in texts]
+    others = {text.casefold() for text in texts}
+
+    def is_heat(start: str) -> bool:
+        """Whether a heat map's part is called as a result of a picture whose name ends so."""
+        heats = (part.removeprefix(f"{start}_heat_") for part in parts if part.startswith(f"{start}_heat_"))
+        return not parts.isdisjoint((f"{start}_overlay", f"{start}_labels", *heats))
+
+    def collides(name: str) -> bool:
+        name = name.casefold()
+        return any(
+            not others.isdisjoint((name[: place.start()], re.sub(r"-\d+$", "", name[: place.start()])))
+            and is_heat(name[place.end() :])
+            for place in re.finditer("_heat_", name)
+        )
+
+    return _numbered(texts, collides)
+
+
+def _numbered(texts: Iterable[str], collides: Callable[[str], bool]) -> list[str]:
+    """Safe names, with a number where one is taken or collides, none longer than `LONGEST` bytes."""
     taken: dict[str, int] = {}
     names = []
     for text in texts:
         name = first = safe_name(text)
-        while name.casefold() in taken:
-            taken[first.casefold()] += 1
-            name = f"{first}-{taken[first.casefold()]}"
-        taken[name.casefold()] = 1
+        while name.casefold() in taken or collides(name):
+            number = taken[first.casefold()] = taken.get(first.casefold(), 1) + 1
+            end = f"-{number}"
+            name = safe_name(first, LONGEST - len(end)) + end
+        taken.setdefault(name.casefold(), 1)
         names.append(name)
     return names
 
@@ -83,7 +120,9 @@ def write_image(picture: Image.Image, path: Path) -> Path:
         picture.save(partial, "PNG" if path.suffix.lower() == ".png" else None)
         partial.replace(path)
     except OSError as error:
-        raise _unwritable(path, partial, error) from error
+        raise _unwritable(path, error) from error
+    finally:  # also after Ctrl-C
+        partial.unlink(missing_ok=True)
     return path
 
 
@@ -98,7 +137,9 @@ def write_text(text: str, path: Path) -> Path:
         partial.write_text(text, encoding="utf-8", newline="\n")
         partial.replace(path)
     except OSError as error:
-        raise _unwritable(path, partial, error) from error
+        raise _unwritable(path, error) from error
+    finally:  # also after Ctrl-C
+        partial.unlink(missing_ok=True)
     return path
 
 
@@ -110,10 +151,10 @@ def make_folder(folder: Path) -> Path:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"{folder} cannot be made a folder ({error.strerror}): choose another place"
-        ) from error
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        name = str(folder) if str(folder).isprintable() else repr(str(folder))
+        raise DataError(f"{name} cannot be made a folder ({reason}): choose another place") from error
     return folder
 
 
@@ -121,6 +162,5 @@ def _partial(path: Path) -> Path:
     return path.with_name(f".{os.getpid()}.part{path.suffix}")
 
 
-def _unwritable(path: Path, partial: Path, error: OSError) -> DataError:
-    partial.unlink(missing_ok=True)
+def _unwritable(path: Path, error: OSError) -> DataError:
     return DataError(f"{path} cannot be written ({error.strerror or error}): choose another place")

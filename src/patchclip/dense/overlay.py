@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Integer, UInt8
 from PIL import Image
 
-from patchclip.dense._legend import Entry, with_legend
+from patchclip.dense._legend import Entry, shown_of, with_legend
 from patchclip.dense._marks import mark_places, with_marks
 from patchclip.dense.palette import region_colour
 from patchclip.errors import ConfigError
@@ -102,7 +102,8 @@ def draw_overlay(
 
     A label has the same colour in every picture. Borders are those of the label map rounded by a Gaussian
     of one pixel, so regions of one or two pixels do not show. Pictures below 512 pixels are enlarged; of
-    more than 8 labels, regions carry the number that stands in the legend.
+    more than 8 labels, regions carry the number that stands in the legend; it has 48 lines, and regions of
+    labels that are summed up in its last one carry none.
 
     Args:
         image: RGB, of the label map's size.
@@ -127,8 +128,9 @@ def draw_overlay(
     present = sorted((value for value in np.flatnonzero(pixels).tolist() if value), key=lambda v: -pixels[v])
     numbered = len(present) > MANY
     if numbered:
-        places = mark_places(label_map, present)
-        marks = {str(i + 1): places[value] for i, value in enumerate(present) if value in places}
+        listed = present[: shown_of(len(present) + bool(pixels[0]))]
+        places = mark_places(label_map, listed)
+        marks = {str(i + 1): places[value] for i, value in enumerate(listed) if value in places}
         drawn = with_marks(drawn, marks)
     if not legend:
         return drawn

@@ -69,6 +69,8 @@ def segment(
         DataError: a picture that cannot be read.
         TowerError: a model whose image tower is no plain ViT.
     """
+    if isinstance(labels, np.ndarray):
+        raise ConfigError(f"labels: an array of {labels.dtype} must be a list of names: pass labels.tolist()")
     given: Sequence[Any] = image if isinstance(image, list | tuple) else [image]
     pictures = [as_picture(each, longest) for each in given]
     encoder, inference = prepared(model, options)
@@ -84,7 +86,8 @@ def prepared(model: Any, options: dict[str, Any]) -> tuple[ClipEncoder, Inferenc
         options: `device`, `precision` and the fields of `Inference`.
 
     Raises:
-        ConfigError: an unknown option, or `device` or `precision` for a model that is loaded already.
+        ConfigError: an unknown option, what is no model, or `device` or `precision` for a model that is
+            loaded already.
     """
     known = {each.name for each in fields(Inference)}
     loading = {name: value for name, value in options.items() if name in ("device", "precision")}
@@ -96,6 +99,10 @@ def prepared(model: Any, options: dict[str, Any]) -> tuple[ClipEncoder, Inferenc
     inference = Inference(**{name: value for name, value in options.items() if name in known})
     if isinstance(model, str | Path):
         return load(model, **loading), inference
+    if not isinstance(model, ClipEncoder):
+        raise ConfigError(
+            f"model={type(model).__name__} must be a name, a path or what patchclip.load gives: a ClipEncoder"
+        )
     if loading:
         raise ConfigError(
             f"{', '.join(loading)} belongs to loading: pass it to patchclip.load, or a model's name"

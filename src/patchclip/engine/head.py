@@ -47,9 +47,9 @@ def check_head(config: TrainConfig, loss: nn.Module) -> None:
             f"loss.name={config.loss['name']} compares images with texts, but a head gives patches: "
             "set loss.name=pacl"
         )
-    loop, off = config.train, {"name": "none"}
+    loop = config.train
     wrong = {
-        f"masking.name={config.masking['name']}": config.masking["name"] != off["name"],
+        f"masking.name={config.masking['name']}": config.masking["name"] != "none",
         f"train.views={loop.views}": loop.views != 1,
         "train.stages": bool(loop.stages),
         "train.grad_checkpointing=true": loop.grad_checkpointing,

@@ -112,6 +112,9 @@ def chance(true: Int64[np.ndarray, "c"]) -> dict[str, float]:
 
     Formula: with n_c pixels of class c, n in all and k classes, hits are n_c / k and predictions n / k, so
     IoU_c = n_c / (n + (k - 1) n_c); both accuracies are 1 / k.
+    A class that is in no mask is one of the k and counts with 0, since a random label predicts it; a model
+    that never predicts it has it in no mean (`scores`). On a set with classes in no mask the two mIoU are
+    therefore means over different numbers of classes.
 
     Args:
         true: pixels of each class, at least one pixel in all.

@@ -106,7 +106,10 @@ def examples(benchmark: Segmented, found: Tally, labeller: Labeller) -> list[dic
 
 
 def chosen(found: Tally, background: int | None) -> list[tuple[str, int, float]]:
-    """The images with the highest, the middle and the lowest IoU, as (which, row, IoU); none twice."""
+    """The images with the highest, the middle and the lowest IoU, as (which, row, IoU); none twice.
+
+    Where all have one IoU none is the best: three, from all over the set, are said to be alike.
+    """
     known = [(row, found.iou(row, background)) for row in range(len(found.counts))]
     order = sorted(
         ((row, iou) for row, iou in known if iou is not None), key=lambda each: (-each[1], each[0])
@@ -115,6 +118,8 @@ def chosen(found: Tally, background: int | None) -> list[tuple[str, int, float]]
     which: dict[int, str] = {}
     for words, place in places.items() if order else ():
         which.setdefault(place, words)
+    if len(order) > 1 and order[0][1] == order[-1][1]:
+        which = dict.fromkeys(which, f"one of {len(order)} alike")
     return [(words, *order[place]) for place, words in which.items()]
 
 

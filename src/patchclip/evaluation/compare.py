@@ -14,13 +14,7 @@ from jaxtyping import Float
 from patchclip.errors import ConfigError
 from patchclip.evaluation import _bootstrap
 from patchclip.evaluation._columns import Column, Key, check_common, names_of, read_columns
-from patchclip.evaluation._saved import (
-    headline_of,
-    is_share,
-    read_samples,
-    scores,
-    task_words,
-)
+from patchclip.evaluation._saved import headline_of, is_share, read_samples, scores, task_words
 
 Draws = Mapping[str, Float[np.ndarray, "d"]]
 
@@ -61,6 +55,7 @@ class ComparedRow:
         values: of every model, None where it has none.
         differences: of every model to the first one, None for the first and where one of the two is missing.
         sets: data sets behind the row.
+        methods: that each model was segmented with, "" where it says none; empty where they are alike.
     """
 
     task: str
@@ -69,6 +64,12 @@ class ComparedRow:
     values: tuple[float | None, ...]
     differences: tuple[Difference | None, ...]
     sets: int = 1
+    methods: tuple[str, ...] = ()
+
+    @property
+    def how(self) -> str:
+        """The methods in words, "pacl against naclip"; "" where they are alike."""
+        return " against ".join(method or "unknown" for method in self.methods)
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,7 @@ class _Table:
                 *(task, dataset, metric),
                 tuple(values.get(metric) for values in self.values),
                 tuple(self._difference(i, metric) for i in range(len(self.found))),
+                methods=_methods([self]),
             )
             for metric in metrics
         ]
@@ -239,6 +241,14 @@ def difference(value: float, drawn: Float[np.ndarray, "d"], groups: int) -> Diff
     return Difference(value, *ends, below=float((drawn < 0).mean()), groups=groups)
 
 
+def _methods(tables: Sequence[_Table]) -> tuple[str, ...]:
+    """What "auto" chose for each model, empty where it was the same for all on every set."""
+    used = [[str(each[1]["details"].get("method", "")) if each else None for each in t.found] for t in tables]
+    if all(len({method for method in row if method is not None}) == 1 for row in used):
+        return ()
+    return tuple(" + ".join(dict.fromkeys(filter(None, column))) for column in zip(*used, strict=True))
+
+
 def _averages(tables: Mapping[Key, _Table]) -> list[ComparedRow]:
     """A row for each task: the mean of the headline over the sets that all models have."""
     found = []
@@ -251,8 +261,8 @@ def _averages(tables: Mapping[Key, _Table]) -> list[ComparedRow]:
             fmean(fmean(table.values[i][name] for name in table.headline()) for table in among)
             for i in range(len(among[0].found))
         ]
-        apart = [_mean_difference(among, i, value - values[0]) for i, value in enumerate(values)]
-        found.append(ComparedRow(task, "", metrics, tuple(values), (None, *apart[1:]), len(among)))
+        apart = (None, *(_mean_difference(among, i, values[i] - values[0]) for i in range(1, len(values))))
+        found.append(ComparedRow(task, "", metrics, tuple(values), apart, len(among), _methods(among)))
     return found
 
 
@@ -272,6 +282,7 @@ def _cells(row: ComparedRow, i: int) -> list[str]:
     words = f"{row.dataset}, {task_words(row.task)}"
     if not row.dataset:
         words = f"{task_words(row.task)}, mean of {row.sets} set{'s' if row.sets > 1 else ''}"
+    words += f", {row.how}" if row.how else ""
     values = ["-" if v is None else f"{v * factor:.{digits}f}{unit}" for v in (row.values[0], row.values[i])]
     apart, text = row.differences[i], ""
     if apart is not None and apart.other_images:

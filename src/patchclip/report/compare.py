@@ -94,7 +94,7 @@ def lines(rows: Sequence[ComparedRow], words: bool = False) -> list[Line]:
     return [
         Line(
             head=task_words(row.task) if words else row.dataset,
-            small=f"{row.sets} set{'s' if row.sets > 1 else ''}" if words else "",
+            small=", ".join(filter(None, (_sets(row) if words else "", row.how))),
             metric=" + ".join(METRIC_WORDS.get(m, m.replace("_", " ")) for m in row.metric.split(" + ")),
             baseline=_value(row.values[0], row),
             strips=tuple(
@@ -104,6 +104,10 @@ def lines(rows: Sequence[ComparedRow], words: bool = False) -> list[Line]:
         )
         for row in rows
     ]
+
+
+def _sets(row: ComparedRow) -> str:
+    return f"{row.sets} set{'s' if row.sets > 1 else ''}"
 
 
 def _strip(value: float | None, each: Difference | None, row: ComparedRow, reach: float) -> Strip:

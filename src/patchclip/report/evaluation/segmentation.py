@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -99,6 +99,11 @@ class SegmentedSet:
     left_out: int = 0
     examples: list[Example] = field(default_factory=list)
     message: str = ""
+
+    @property
+    def alike(self) -> bool:
+        """Whether the examples are all of one IoU: a model that finds nothing has no best image."""
+        return len(self.examples) > 1 and len({each.iou for each in self.examples}) == 1
 
 
 def is_segmentation(task: str) -> bool:
@@ -198,7 +203,10 @@ def _examples(result: Saved) -> list[Example]:
     if not sets:
         raise DataError(f"{result['dataset']} is no segmentation set under {result['data_root']!r}")
     background = result["details"].get("background")
-    return [_example(sets[0], row, background if isinstance(background, int) else -1) for row in kept]
+    found = [_example(sets[0], row, background if isinstance(background, int) else -1) for row in kept]
+    if len(found) > 1 and len({each.iou for each in found}) == 1:  # also of results that call one the best
+        found = [replace(each, which="one image") for each in found]
+    return found
 
 
 def _example(benchmark: Segmented, row: dict[str, Any], background: int) -> Example:
