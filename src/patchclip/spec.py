@@ -1,6 +1,7 @@
 """Methods with options as the command line writes them: `random,pgs:protect=0.2;mask_ratio=0.5`."""
 
 import re
+import typing
 from typing import Any
 
 import yaml
@@ -15,7 +16,7 @@ def split(text: str) -> list[str]:
 
 
 def name_and_options(part: str) -> tuple[str, dict[str, Any]]:
-    """The name and the options of NAME or NAME:key=value;key=value; values are YAML.
+    """The name and the options of NAME or NAME:key=value;key=value; values are YAML, and "(1, 2)" is [1, 2].
 
     Raises:
         ConfigError: an option without "=", or a value that is not YAML.
@@ -27,7 +28,7 @@ def name_and_options(part: str) -> tuple[str, dict[str, Any]]:
         if not equals:
             raise ConfigError(f"{part!r} must read NAME or NAME:key=value;key=value, as pgs:protect=0.2")
         try:
-            options[key.strip()] = yaml.safe_load(value)
+            options[key.strip()] = yaml.safe_load(re.sub(r"^\s*\((.*)\)\s*$", r"[\1]", value))
         except yaml.YAMLError as error:
             raise ConfigError(f"{part!r} holds a value that is not YAML: {value!r}") from error
     return name.strip(), options
@@ -44,4 +45,19 @@ def build(family: str, part: str) -> Any:
         ConfigError: an unknown name, or an option that the method refuses.
     """
     name, options = name_and_options(part)
+    _check_lists(family, name, options)
     return registry.build(family, name, **options)
+
+
+def _check_lists(family: str, name: str, options: dict[str, Any]) -> None:
+    """Raises ConfigError for what is no list of plain values where the method takes a tuple of them."""
+    for option, parameter in registry.options(family, name).items():
+        kinds = tuple(kind for kind in typing.get_args(parameter.annotation) if kind is not Ellipsis)
+        if option not in options or typing.get_origin(parameter.annotation) is not tuple:
+            continue
+        value = options[option]
+        if not isinstance(value, list) or not all(type(each) in kinds for each in value):
+            wanted = " or ".join(kind.__name__ for kind in dict.fromkeys(kinds))
+            raise ConfigError(
+                f"{family}/{name}: {option}={value!r} must be a list of {wanted}: write {option}=[1,2]"
+            )

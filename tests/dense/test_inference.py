@@ -1,8 +1,10 @@
 """Settings of the segmenter: methods by name, precision, what is refused with a message."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -12,7 +14,7 @@ from patchclip.dense import _canvas, segmenter
 from patchclip.dense.labels import vocabulary
 from patchclip.dense.segmenter import Inference, Segmenter
 from patchclip.errors import ConfigError, TowerError
-from tests.dense._planted import RAW, WORDS, photos, scores
+from tests.dense._planted import RAW, WORDS, ColourEncoder, photos, scores
 from tests.models import _tiny
 
 
@@ -75,6 +77,8 @@ def test_windows_with_too_many_patches_are_refused(monkeypatch: pytest.MonkeyPat
         ({"method": "nacklip"}, "naclip"),
         ({"method": "naclip:width=3"}, "width"),
         ({"refine": "pam"}, "pamr"),
+        ({"refine": "pamr:dilations=8"}, "dilations=8 must be a list"),
+        ({"refine": "pamr:dilations=[a]"}, r"dilations=\['a'\] must be a list of int"),
         ({"step": 3}, "1, 2, 4, 8"),
         ({"step": 9}, "step=9"),
     ],
@@ -90,13 +94,33 @@ def test_what_cannot_be_built(options: dict[str, Any], message: str) -> None:
         *({name: 0} for name in ("short_side", "stride", "step", "keep_labels", "batch_size")),
         {"window": -1},
         {"blend": "soft"},
-        {"scale": 0.0},
-        *({"background": value} for value in (0.0, 1.0, "1.5", "words", "none:2", "entropy:x")),
+        *({"scale": value} for value in (0.0, -1.0, float("nan"), float("inf"), 1e39, 10**400, "5", True)),
+        *({"background": value} for value in (0.0, 1.0, "1.5", "words", "none:2", "nan", None)),
+        *({"background": f"entropy:{value}"} for value in ("x", "nan", "-1", "inf")),
+        *({"background_words": value} for value in ("sky", 5, ("sky", 3))),
+        {"short_side": "448"},
+        {"short_side": 112.5},
+        {"window": "56"},
+        {"step": "4"},
+        {"keep_labels": "1"},
+        {"keep_labels": 1.5},
+        {"batch_size": 2.5},
+        {"stride": True},
+        {"method": None},
+        {"refine": 3},
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_settings_outside_their_range(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=next(iter(options))):
+    [(name, value)] = options.items()
+    with pytest.raises(ConfigError, match=re.escape(f"{name}={value!r} must be")):
         Inference(**options)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_whole_numbers_of_numpy_are_whole_numbers() -> None:
+    assert Inference(short_side=np.int64(448), scale=np.float32(40)).short_side == 448  # type: ignore[arg-type]
+    assert Inference(background="entropy:0").entropy == 0
 
 
 def test_background_rules_by_name() -> None:
@@ -113,8 +137,34 @@ def test_background_rules_by_name() -> None:
     [
         (Image.new("L", (4, 4)), "'L'"),
         (Image.new("RGB", (0, 4)), "0 x 4"),
+        ("a.jpg", "image 1 is a str"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_bad_images(image: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Segmenter(_tiny.encoder(), WORDS, RAW)([Image.new("RGB", (4, 4)), image])
+
+
+@pytest.mark.parametrize("images", [Image.new("RGB", (4, 4)), 5, None])
+@pytest.mark.usefixtures("unchecked")
+def test_one_image_is_no_list(images: Any) -> None:
+    with pytest.raises(ConfigError, match="must be a list of PIL images"):
+        Segmenter(_tiny.encoder(), WORDS, RAW)(images)
+
+
+def test_more_scores_than_memory_holds_are_refused_before_anything_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoder = ColourEncoder()
+    made = Segmenter(encoder, ["red", "blue"], Inference(method="raw", short_side=48, background="none"))
+    [canvas] = made.canvases(photos((48, 48)))
+    encoder.seen.clear()
+    monkeypatch.setattr(segmenter, "MOST_SCORES", 72)
+    assert made(photos((48, 48)))[0].scores.numel() == 72
+    encoder.seen.clear()
+    monkeypatch.setattr(segmenter, "MOST_SCORES", 71)
+    for ask in (lambda: made(photos((48, 48))), lambda: made.scores(canvas)):
+        with pytest.raises(ConfigError, match=r"2 names on 6 x 6 patches.*fewer labels.*larger step"):
+            ask()
+    assert encoder.seen == []

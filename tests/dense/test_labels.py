@@ -1,5 +1,9 @@
 """Labels, synonyms, prompts and words for the background: what is asked, what is refused."""
 
+import logging
+from typing import Any
+
+import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +11,7 @@ from torch import Tensor
 
 from patchclip.dense import labels as module
 from patchclip.dense._stuff import STUFF, background_names
-from patchclip.dense.labels import PROMPTS, Labels, Vocabulary, checked, encode, templates_of, vocabulary
+from patchclip.dense.labels import PROMPTS, Vocabulary, check_rows, checked, encode, templates_of, vocabulary
 from patchclip.errors import ConfigError
 from tests.models import _tiny
 
@@ -19,10 +23,10 @@ class Counter:
         self.batches: list[int] = []
 
     def tokenizer(self, texts: list[str]) -> Tensor:
-        self.batches.append(len(texts))
         return torch.tensor([[len(text), sum(map(ord, text)) % 97, ord(text[-1])] for text in texts])
 
     def encode_text(self, tokens: Tensor) -> Tensor:
+        self.batches.append(len(tokens))
         return F.normalize(tokens.float() + 1, dim=-1)
 
 
@@ -79,8 +83,11 @@ def test_named_sets() -> None:
     assert templates_of(("{c}",)) == ("{c}",)
 
 
-@pytest.mark.parametrize("prompts", ["openai8", "a photo of a cat", (), ("a {}", "a photo")])
-def test_bad_prompts(prompts: str | tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "prompts", ["openai8", "a photo of a cat", (), ("a {}", "a photo"), ("{}", 3), 5, None]
+)
+@pytest.mark.usefixtures("unchecked")
+def test_bad_prompts(prompts: Any) -> None:
     with pytest.raises(ConfigError, match="prompt"):
         templates_of(prompts)
 
@@ -96,9 +103,15 @@ def test_bad_prompts(prompts: str | tuple[str, ...]) -> None:
         ([("cat", "kitten"), "kitten"], "labels 1 and 2"),
         (["x" * 201], "201 characters"),
         ("cat, dog", "must be a list"),
+        (5, "labels=5 must be a list"),
+        ({"cat"}, "must be a list"),
+        (["cat", None], "label 2 is None"),
+        (["cat", 1], "label 2 is 1"),
+        (["cat", ("dog", 2)], "label 2 holds 2"),
     ],
 )
-def test_bad_labels(labels: Labels, message: str) -> None:
+@pytest.mark.usefixtures("unchecked")
+def test_bad_labels(labels: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         checked(labels)
 
@@ -128,3 +141,43 @@ def test_the_general_list_competes_by_default() -> None:
     found = vocabulary(Counter(), ["cat", "grass"], "plain", None)
     assert set(found.names) == {"cat", *STUFF}
     assert int((found.owner == 0).sum()) == len(STUFF) - 1
+
+
+LONG = "1 a " * 7
+
+
+def test_names_that_fill_a_row_of_tokens_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Context 16 holds 14 tokens beside start and end: what fits beside them is no matter."""
+    encoder = _tiny.encoder()
+    with caplog.at_level(logging.WARNING):
+        vocabulary(encoder, ["cat", "1 a " * 6 + "1"], "plain", ("sky",))
+    assert caplog.messages == []
+    with caplog.at_level(logging.WARNING):
+        vocabulary(encoder, [("cat", LONG, "1 a " * 49)], ("{}", "{c}"), ("sky",))
+    [message] = caplog.messages
+    assert "2 names" in message
+    assert repr(LONG.strip()) in message
+    assert "all 16 tokens" in message
+
+
+def test_names_that_read_the_same_are_refused() -> None:
+    encoder = _tiny.encoder()
+    for rest in ("X", "Y"):
+        vocabulary(encoder, [LONG + rest], "plain", ())
+    with pytest.raises(ConfigError, match=r"cannot be told apart.* 16 tokens.*shorten"):
+        vocabulary(encoder, ["cat", LONG + "X", LONG + "Y"], "plain", ())
+    with pytest.raises(ConfigError, match="cannot be told apart"):
+        vocabulary(encoder, [LONG + "X"], "plain", (LONG + "Y",))
+    same = vocabulary(encoder, [(LONG + "X", LONG + "Y")], "plain", ())
+    assert torch.equal(same.texts[0], same.texts[1]), "names of one label may"
+
+
+def test_a_name_of_few_letters_can_take_many_tokens(caplog: pytest.LogCaptureFixture) -> None:
+    tokenizer = open_clip.tokenizer.SimpleTokenizer()
+    rows = tokenizer(["\u9f98" * 199 + last for last in "XY"])
+    assert torch.equal(rows[0], rows[1]), "letters of CLIP's tokenizer are up to three tokens"
+    with pytest.raises(ConfigError, match=r"cannot be told apart.* 77 tokens"):
+        check_rows(tokenizer, ["\u9f98" * 199 + last for last in "XY"], [1, 2], ("{}",))
+    with caplog.at_level(logging.WARNING):
+        check_rows(tokenizer, ["a cat that sleeps on a red sofa in the sun"], [1], PROMPTS["tcl9"])
+    assert caplog.messages == []

@@ -1,5 +1,8 @@
 """Pointing: contrast, point, box and score by hand; the connected part of a mask."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -41,6 +44,16 @@ def test_what_any_text_likes_is_not_the_place() -> None:
     """Patch 0 has the highest cosine with the phrase, and with everything else too."""
     phrase, stuff = torch.tensor([[0.9, 0.5, 0.1]]), torch.tensor([[0.9, 0.1, 0.1]])
     assert pointed(made(phrase, stuff, (20, 60))).point == (30.0, 10.0)
+
+
+def test_the_best_of_several_other_labels_counts() -> None:
+    """Patch 0 fits the phrase best, but one word for stuff better: the mean over both words hides that."""
+    found = made(torch.tensor([[0.6, 0.5, 0.0]]), torch.zeros(1, 3), (20, 60))
+    others = torch.tensor([[[0.6, 0.3, 0.3]], [[-0.9, 0.3, 0.3]]])
+    found = replace(found, labels=("mug", "wall", "sky"), scores=torch.cat([found.scores[:1], others]))
+    shown = pointed(found)
+    assert shown.point == (30.0, 10.0)
+    assert shown.score == pytest.approx(1 / (1 + np.exp(-10 * 0.2)))
 
 
 def test_only_the_part_with_the_point_is_in_the_box() -> None:
@@ -138,3 +151,16 @@ def test_with_a_model() -> None:
         point(noise, "mug", encoder, threshold=1)
     with pytest.raises(ConfigError, match="is empty"):
         point(noise, "  ", encoder)
+
+
+@pytest.mark.parametrize(
+    ("phrase", "threshold", "message"),
+    [
+        ("a cat", "a", "threshold='a' must be in"),
+        ("a cat", 1.0, "threshold=1.0 must be in"),
+        (None, 0.5, "None"),
+    ],
+)
+def test_wrong_arguments_are_named(unchecked: None, phrase: Any, threshold: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        point(Image.new("RGB", (8, 8)), phrase, threshold=threshold)

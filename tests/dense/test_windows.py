@@ -9,6 +9,7 @@ import torch
 from patchclip.dense import _windows
 from patchclip.dense._canvas import coverage, place
 from patchclip.dense._windows import Sizes, plan, starts, weights
+from patchclip.errors import ConfigError
 
 SLIDING = Sizes(patch=16, step=16, short_side=336, window=224, stride=112)
 
@@ -87,3 +88,21 @@ def test_places_are_views() -> None:
     canvas = torch.zeros(*made.grid, 1)
     place(canvas, made, (7, 14)).add_(1)
     assert canvas[7:21, 14:28].sum() == canvas.sum() == 14 * 14
+
+
+@pytest.mark.parametrize("short_side", [4096, 100_000, 10**9])
+def test_pictures_too_large_to_read_are_refused(short_side: int) -> None:
+    with pytest.raises(ConfigError, match=rf"short_side={short_side} .* more than 16777216"):
+        plan(300, 200, Sizes(16, 16, short_side, 224, 112))
+
+
+@pytest.mark.parametrize("patch", [8, 14, 16, 32])
+def test_2048_pixels_are_read_whatever_the_shape(patch: int) -> None:
+    for width in (1, 10, 25, 40, 10_000):
+        assert math.prod(plan(width, 10, Sizes(patch, patch, 2048, 224, 112)).size) <= _windows.MOST_PIXELS
+
+
+def test_canvases_of_too_many_patches_are_refused() -> None:
+    assert plan(448, 448, Sizes(14, 1, 448, 224, 112)).grid == (435, 435)
+    with pytest.raises(ConfigError, match=r"step=1 .* more than 262144.*larger step"):
+        plan(2048, 448, Sizes(16, 1, 448, 224, 112))

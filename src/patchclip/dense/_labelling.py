@@ -46,7 +46,8 @@ class Labeller:
             image: RGB, in its own size.
         """
         kept = self.kept(scores)
-        layers = [Layer(scores[kept], kept, plan.size, plan.sizes.patch, plan.sizes.step)]
+        some = scores if len(kept) == len(scores) else scores[kept]
+        layers = [Layer(some, kept, plan.size, plan.sizes.patch, plan.sizes.step)]
         if self.refine is not None:
             layers = self.refined(layers[0], image)
         reader = Reader(layers, (image.height, image.width), self.scale)

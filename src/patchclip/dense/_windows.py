@@ -14,8 +14,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from patchclip.errors import ConfigError
+
 LONGEST = 2048
 """Pixels of the longer side, unless four times the short side are more (mmsegmentation's limit)."""
+
+MOST_PIXELS = 1 << 24
+"""Of a resized image: 4096 x 4096, or 2048 x 8192. It takes 192 MiB in float32, two or three times."""
+
+MOST_CELLS = 1 << 18
+"""Of a canvas: 512 MiB of features with an embedding of 512, two or three times."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +71,36 @@ def plan(width: int, height: int, sizes: Sizes) -> Plan:
 
     The short side becomes `short_side`, the long one follows but stays within `LONGEST` (or four times the
     short side); both are rounded to whole patches, at least one.
+
+    Raises:
+        ConfigError: more than `MOST_PIXELS`, or more patches than `MOST_CELLS`.
     """
     patch, step = sizes.patch, sizes.step
     longest = max(LONGEST, 4 * sizes.short_side)
     ratio = min(sizes.short_side / min(width, height), longest / max(width, height))
     size = (whole(height * ratio, patch), whole(width * ratio, patch))
+    grid = bounded(size, sizes)
     side = whole(sizes.window, patch)
     window = size if sizes.window == 0 else (min(side, size[0]), min(side, size[1]))
     tops, lefts = (starts(side, part, sizes) for side, part in zip(size, window, strict=True))
     corners = tuple((top // step, left // step) for top in tops for left in lefts)
-    return Plan(size, cells(size, sizes), window, cells(window, sizes), corners, sizes)
+    return Plan(size, grid, window, cells(window, sizes), corners, sizes)
+
+
+def bounded(size: tuple[int, int], sizes: Sizes) -> tuple[int, int]:
+    """Cells of the canvas of a resized image. Raises ConfigError for more than memory is meant for."""
+    if math.prod(size) > MOST_PIXELS:
+        raise ConfigError(
+            f"short_side={sizes.short_side} makes an image of {size[0]} x {size[1]} px, more than "
+            f"{MOST_PIXELS}: give a smaller one; {LONGEST} fits images of any shape"
+        )
+    grid = cells(size, sizes)
+    if math.prod(grid) > MOST_CELLS:
+        raise ConfigError(
+            f"step={sizes.step} makes {grid[0]} x {grid[1]} patches of an image of {size[0]} x {size[1]} px, "
+            f"more than {MOST_CELLS}: give a larger step or a smaller short_side"
+        )
+    return grid
 
 
 def whole(pixels: float, patch: int) -> int:

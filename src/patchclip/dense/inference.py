@@ -1,11 +1,20 @@
 """How an image is read: every setting of a `Segmenter`, checked."""
 
+import math
 from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
 
 from patchclip.errors import ConfigError
 
 BLENDS = ("mean", "ramp")
 BACKGROUNDS = ("auto", "none", "entropy")
+
+LEAST = {"short_side": 1, "window": 0, "stride": 1, "step": 1, "keep_labels": 1, "batch_size": 1}
+"""The settings that are whole numbers, and their least values."""
+
+LARGEST_SCALE = 1e6
+"""Models learn exp(logit_scale) of 10 to 120; a softmax in float32 is that of the best name long before."""
 
 ENTROPY = 1.5
 """Nats above which a pixel has no label. Source: Mukhoti et al., CVPR 2023, arXiv 2212.04994, inference."""
@@ -18,7 +27,9 @@ class Inference:
     Args:
         method: a dense method, NAME or NAME:key=value;key=value ("naclip:std=5"); "auto" is "pacl" for a
             model with a trained head, else "naclip".
-        short_side: of the resized image; None for twice the model's image size.
+        short_side: of the resized image; None for twice the model's image size. A resized image has at
+            most 2^24 pixels (2048 fits any shape, as the longer side is at most four times the shorter, or
+            2048) and 2^18 patches; more is a ConfigError when the image is read.
         window: side of the windows; None for the model's image size, 0 for the whole image at once.
         stride: between windows; None for half a window.
         step: between neighbouring patches, a divisor of the patch's side; None for no overlap. A smaller one
@@ -26,6 +37,7 @@ class Inference:
         blend: how windows are averaged where they overlap: "mean", or "ramp" to weigh their borders less.
         prompts: "pacl7", "tcl9", "openai80", "photo", "plain", or templates with a place "{}" for the name.
         scale: what cosines are multiplied by before the softmax; None for the model's own, exp(logit_scale).
+            Above 0, at most 1e6.
         background: what has no label (0 in the map). "none": nothing. "auto": what a word of the general list
             of stuff describes better than every label. A number in (0, 1): pixels whose best probability is
             below it. "entropy" or "entropy:1.2": pixels whose softmax has more entropy, in nats.
@@ -54,16 +66,18 @@ class Inference:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("short_side", "stride", "step", "keep_labels", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name}={value} must be at least 1, or None for the default")
-        if self.window is not None and self.window < 0:
-            raise ConfigError(f"window={self.window} must be pixels, 0 for the whole image or None")
+        for name, least in LEAST.items():
+            check_whole(name, getattr(self, name), least)
+        if not isinstance(self.method, str):
+            raise ConfigError(
+                f"method={self.method!r} must be a name, as 'naclip' or 'naclip:std=5', or 'auto'"
+            )
+        if self.refine is not None and not isinstance(self.refine, str):
+            raise ConfigError(f"refine={self.refine!r} must be a name, as 'pamr', or None for none")
         if self.blend not in BLENDS:
             raise ConfigError(f"blend={self.blend!r} must be one of {', '.join(BLENDS)}")
-        if self.scale is not None and not self.scale > 0:
-            raise ConfigError(f"scale={self.scale} must be above 0: what cosines are multiplied by")
+        check_scale(self.scale)
+        check_words(self.background_words)
         background_of(self.background)
 
     @property
@@ -82,6 +96,36 @@ class Inference:
         return background_of(self.background)[1]
 
 
+def check_whole(name: str, value: Any, least: int) -> None:
+    """Raises ConfigError unless the value is a whole number of at least `least`, or None."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if value is not None and not (whole and value >= least):
+        image = " (0: the whole image)" if least == 0 else ""
+        raise ConfigError(
+            f"{name}={value!r} must be a whole number of at least {least}{image}, or None for the default"
+        )
+
+
+def check_scale(scale: Any) -> None:
+    """Raises ConfigError unless the scale is None or in (0, 1e6]."""
+    known = isinstance(scale, Real) and not isinstance(scale, bool)
+    if scale is not None and not (known and 0 < scale <= LARGEST_SCALE):
+        raise ConfigError(
+            f"scale={scale!r} must be a number above 0, at most {LARGEST_SCALE:.0e} (what cosines are "
+            "multiplied by; models have 10 to 120), or None for the model's own"
+        )
+
+
+def check_words(words: Any) -> None:
+    """Raises ConfigError unless the words are None or a tuple or list of texts."""
+    if words is None or (isinstance(words, tuple | list) and all(isinstance(word, str) for word in words)):
+        return
+    split = tuple(part.strip() for part in words.split(",")) if isinstance(words, str) else ("sky", "wall")
+    raise ConfigError(
+        f"background_words={words!r} must be a tuple of words, as {split}, or None for the list"
+    )
+
+
 def background_of(background: str | float) -> tuple[float | None, float | None]:
     """The threshold on the probability and the one on the entropy that `background` stands for.
 
@@ -89,12 +133,20 @@ def background_of(background: str | float) -> tuple[float | None, float | None]:
         ConfigError: what is neither a rule nor a number in its range.
     """
     name, _, rest = str(background).partition(":")
-    if name in BACKGROUNDS and (not rest or name == "entropy"):
-        return None, (number(rest, background) if rest else ENTROPY) if name == "entropy" else None
+    if name == "entropy":
+        nats = number(rest, background) if rest else ENTROPY
+        if not (math.isfinite(nats) and nats >= 0):
+            raise ConfigError(
+                f"background={background!r} must be entropy:NATS with a finite number of at least 0"
+            )
+        return None, nats
+    if name in BACKGROUNDS and not rest:
+        return None, None
     value = number(str(background), background)
     if not 0 < value < 1:
         raise ConfigError(
-            f"background={background} must be in (0, 1): pixels whose best probability is lower have no label"
+            f"background={background!r} must be in (0, 1): pixels whose best probability is "
+            "lower have no label"
         )
     return value, None
 

@@ -4,6 +4,7 @@ Source: Radford et al. 2021, arXiv 2103.00020, section 3.1.4 (prompts, averaged 
     "SCLIP", ECCV 2024, arXiv 2312.01597, released code (the best name of a class, stuff as background).
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +20,16 @@ from patchclip.dense._stuff import background_names
 from patchclip.errors import ConfigError
 from patchclip.models import imagenet
 
+logger = logging.getLogger(__name__)
+
 TEXTS = 256
 """Texts of one forward pass."""
 
 LONGEST = 200
-"""Characters of a label: no more than text towers read, 77 tokens or fewer."""
+"""Characters of a label: what is longer is no name. Whether a text tower reads all of it, its tokens say."""
+
+SPARE = 4
+"""Tokens that a text has at most beside those of its bytes: start, end and what a tokenizer sets before."""
 
 PROMPTS: dict[str, tuple[str, ...]] = {
     "pacl7": nouns.PROMPTS,
@@ -81,7 +87,8 @@ def vocabulary(
         background: words for what is no label; None for the general list less what labels say.
 
     Raises:
-        ConfigError: no label, an empty or overlong name, a name of two labels, a template without a place.
+        ConfigError: no label, an empty or overlong name, a name of two labels, two labels whose names are cut
+            to the same tokens, a template without a place.
     """
     groups = checked(labels)
     templates = templates_of(prompts)
@@ -90,6 +97,7 @@ def vocabulary(
     rest = tuple(word for word in dict.fromkeys(map(checked_name, words)) if fold(word) not in known)
     names = tuple(name for group in groups for name in group) + rest
     owner = [i + 1 for i, group in enumerate(groups) for _ in group] + [0] * len(rest)
+    check_rows(encoder.tokenizer, names, owner, templates)
     texts = encode(encoder, names, templates)
     first = tuple(group[0] for group in groups)
     return Vocabulary(first, names, torch.tensor(owner, device=texts.device), texts, templates)
@@ -99,14 +107,16 @@ def checked(labels: Labels) -> tuple[tuple[str, ...], ...]:
     """The names of every label, without repeats within a label."""
     if isinstance(labels, str):
         raise ConfigError(f"labels={labels!r} must be a list of names: write {labels.split(',')}")
+    if not isinstance(labels, Sequence):
+        raise ConfigError(
+            f"labels={labels!r} must be a list of names, as ['cat', 'grass']: write list(labels)"
+        )
     if not labels:
         raise ConfigError("0 labels were given: name at least one thing to look for, as in ['cat', 'grass']")
     groups = []
     taken: dict[str, int] = {}
     for number, label in enumerate(labels):
-        group = [checked_name(name) for name in ((label,) if isinstance(label, str) else label)]
-        if not group:
-            raise ConfigError(f"label {number + 1} has no name: a tuple of synonyms needs at least one")
+        group = [checked_name(name) for name in names_of(label, number + 1)]
         unique = tuple({fold(name): name for name in reversed(group)}.values())[::-1]
         for name in unique:
             if fold(name) in taken:
@@ -117,6 +127,22 @@ def checked(labels: Labels) -> tuple[tuple[str, ...], ...]:
             taken[fold(name)] = number
         groups.append(unique)
     return tuple(groups)
+
+
+def names_of(label: str | Sequence[str], number: int) -> Sequence[str]:
+    """The names of one label, counted from 1. Raises ConfigError for what is neither text nor texts."""
+    if isinstance(label, str):
+        return (label,)
+    if not isinstance(label, Sequence):
+        raise ConfigError(
+            f"label {number} is {label!r}: it must be a name, as 'cat', or a tuple of names of the same thing"
+        )
+    if not label:
+        raise ConfigError(f"label {number} has no name: a tuple of synonyms needs at least one")
+    for name in label:
+        if not isinstance(name, str):
+            raise ConfigError(f"label {number} holds {name!r}: its names must be texts, as ('cat', 'kitten')")
+    return label
 
 
 def checked_name(name: str) -> str:
@@ -153,6 +179,11 @@ def templates_of(prompts: str | tuple[str, ...]) -> tuple[str, ...]:
                 f"prompts={prompts!r} is no set of prompts and has no place '{{}}' for a name; {known}"
             )
         prompts = (prompts,)
+    if not isinstance(prompts, tuple | list) or not all(isinstance(each, str) for each in prompts):
+        raise ConfigError(
+            f"prompts={prompts!r} must be the name of a set, as 'pacl7', or a tuple of templates, "
+            "as ('a {}',)"
+        )
     if not prompts:
         raise ConfigError("prompts=() holds no template: give at least one, as 'a photo of a {}.'")
     for template in prompts:
@@ -167,10 +198,72 @@ def encode(encoder: Any, names: Sequence[str], templates: Sequence[str]) -> Floa
     means = []
     for i in range(0, len(names), rows):
         part = names[i : i + rows]
-        texts = [t.replace("{c}", name).replace("{}", name) for name in part for t in templates]
+        texts = [filled(template, name) for name in part for template in templates]
         embedded = [
             encoder.encode_text(encoder.tokenizer(texts[j : j + TEXTS])) for j in range(0, len(texts), TEXTS)
         ]
         mean = F.normalize(torch.cat(embedded).float(), dim=-1).unflatten(0, (len(part), -1)).mean(dim=1)
         means.append(F.normalize(mean, dim=-1))
     return torch.cat(means)
+
+
+def filled(template: str, name: str) -> str:
+    """The template with the name in its place."""
+    return template.replace("{c}", name).replace("{}", name)
+
+
+def check_rows(tokenizer: Any, names: Sequence[str], owner: Sequence[int], templates: Sequence[str]) -> None:
+    """Warns of names whose texts fill the text tower's context, so that their end may not be read.
+
+    A row of tokens is full where more words at the end of the text leave it as it is. Only the longest
+    template is tried, and only names with as many bytes as the context has tokens.
+
+    Args:
+        tokenizer: with `context_length` or `length`, as open_clip's and `patchclip.load`'s have it; the rows
+            of another one are not looked at.
+        names: of labels and of the background.
+        owner: label of each name, 0 for the background.
+        templates: with a place for the name.
+
+    Raises:
+        ConfigError: two labels, or a label and a word of the background, have the same rows in all templates.
+    """
+    context = getattr(tokenizer, "context_length", None) or getattr(tokenizer, "length", None)
+    if context is None:
+        return
+    longest = max(templates, key=lambda template: len(template.encode()))
+    full = []
+    for i, name in enumerate(names):
+        text = filled(longest, name)
+        if len(text.encode()) + SPARE >= context:
+            rows = tokenizer([text, f"{text} and more"])
+            if torch.equal(rows[0], rows[1]):
+                full.append(i)
+    if not full:
+        return
+    check_different(tokenizer, [(names[i], owner[i]) for i in full], templates, context)
+    shown = ", ".join(shortened(names[i]) for i in full[:3]) + (", ..." if len(full) > 3 else "")
+    logger.warning(
+        "%d %s all %d tokens of the text tower in the prompt %r, the rest is not read: %s",
+        *(len(full), "names fill" if len(full) > 1 else "name fills", context, longest, shown),
+    )
+
+
+def check_different(
+    tokenizer: Any, named: Sequence[tuple[str, int]], templates: Sequence[str], context: int
+) -> None:
+    """Raises ConfigError where names of two owners have the same rows of tokens: their scores would tie."""
+    seen: dict[bytes, tuple[str, int]] = {}
+    for name, number in named:
+        row = tokenizer([filled(template, name) for template in templates]).numpy().tobytes()
+        other, owner = seen.setdefault(row, (name, number))
+        if owner != number:
+            raise ConfigError(
+                f"{shortened(other)} and {shortened(name)} cannot be told apart: the text tower "
+                f"reads {context} tokens, and theirs are the same; shorten one of them, or leave it out"
+            )
+
+
+def shortened(name: str) -> str:
+    """A name in a message: of a long one its beginning and its end."""
+    return repr(name if len(name) <= 60 else f"{name[:30]}...{name[-20:]}")

@@ -12,7 +12,7 @@ from PIL import Image
 from patchclip.data.pictures import as_picture
 from patchclip.dense._heat import draw_pointing
 from patchclip.dense._stuff import background_names
-from patchclip.dense.labels import fold
+from patchclip.dense.labels import checked_name, fold
 from patchclip.dense.segment import MODEL, Picture, prepared
 from patchclip.dense.segmentation import Segmentation
 from patchclip.dense.segmenter import Segmenter
@@ -33,7 +33,8 @@ class Pointing:
     Attributes:
         image: the picture, RGB and upright.
         phrase: what was looked for.
-        heat: how much better than words for stuff the phrase fits each pixel, in [0, 1], 1 at the best place.
+        heat: how much better than words for stuff the phrase fits each pixel, in [0, 1]: 1 is the best
+            patch's centre, pixels beside it have less (all, in a picture smaller than the grid of patches).
         point: (x, y) of the best patch's centre in pixels.
         box: (x0, y0, x1, y1) in pixels, x1 and y1 exclusive.
         score: probability of the phrase beside the best word for stuff at the best patch, in (0, 1).
@@ -93,8 +94,9 @@ def point(
         ConfigError: an empty phrase, a threshold out of range, an unknown option.
         DataError: a picture that cannot be read.
     """
-    if not 0 < threshold < 1:
-        raise ConfigError(f"threshold={threshold} must be in (0, 1): the heat at the border of the box")
+    if not isinstance(threshold, int | float) or not 0 < threshold < 1:
+        raise ConfigError(f"threshold={threshold!r} must be in (0, 1): the heat at the border of the box")
+    phrase = checked_name(phrase)
     picture = as_picture(image, longest)
     encoder, inference = prepared(model, {"background": "none", **options})
     stuff = background_names({fold(phrase)})

@@ -74,7 +74,8 @@ class Segmentation:
         """How well a label fits each pixel beside the rest of this image, in [0, 1].
 
         heat = (s - min s) / (max s - min s) of the label's cosines over the patches, interpolated; zeros
-        where all patches fit alike. It says where, not whether: the best place of any label is 1.
+        where all patches fit alike. It says where, not whether: any label has 1 at the centre of its best
+        patch. Pixels whose centre is not on it have a little less, at 3 x 5 pixels 0.93.
         """
         number = self.number(label) - 1
         low, high = self.scores[number].min(), self.scores[number].max()
@@ -105,8 +106,8 @@ class Segmentation:
     def to_coco(self, image_id: int = 1, file_name: str = "", first_id: int = 1) -> dict[str, Any]:
         """Images, annotations and categories in COCO's format; one annotation for all pixels of a label.
 
-        `segmentation` is a compressed RLE; `iscrowd` is 0 as in COCO-Stuff, whose annotations join all pixels
-        of a class too: 1 would have COCO's tools leave them out of the scores.
+        `segmentation` is a compressed RLE; `iscrowd` is 0 though an annotation joins all pixels of a
+        label: our choice, as 1 would have COCO's tools leave them out of the scores.
 
         Args:
             image_id: of this image.

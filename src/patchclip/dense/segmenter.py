@@ -4,7 +4,8 @@ score_n(cell) = mean over windows of cos(feature, text_n) = (mean of unit featur
 The mean is taken of features, once, whatever the number of labels: the mean of cosines is linear in them.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -26,6 +27,9 @@ __all__ = ["Inference", "Segmenter"]
 
 CELLS = 4096
 """Cells whose similarity with all names is computed at once by a method of its own."""
+
+MOST_SCORES = 1 << 27
+"""Scores of one image, names x patches: 512 MiB in float32, and 7 times as much at the peak."""
 
 TOGETHER = 16
 """Images that are read together, at least one, where their windows fit a forward pass."""
@@ -76,13 +80,16 @@ class Segmenter:
             images: RGB, of any sizes; windows of several images share forward passes.
 
         Raises:
-            ConfigError: an image that is not RGB, or a window too large for attention over its patches.
+            ConfigError: an image that is not RGB, a window too large for attention over its patches, an image
+                read too large (see `Inference.short_side`), or more than 2^27 scores, names x patches.
         """
         return list(self.each(images))
 
     def each(self, images: Sequence[Image.Image]) -> Iterator[Segmentation]:
         """Like a call, one after the other: a few images are held at a time."""
         for group, plans in self._groups(images):
+            for plan in plans:
+                self._check_scores(plan)
             for image, canvas in zip(group, self._painter.paint(group, plans), strict=True):
                 yield self._segmented(image, canvas)
 
@@ -91,7 +98,12 @@ class Segmenter:
         return [each for group, plans in self._groups(images) for each in self._painter.paint(group, plans)]
 
     def scores(self, canvas: Canvas) -> Float[Tensor, "m gh gw"]:
-        """Similarity of every name with every cell, on the encoder's device."""
+        """Similarity of every name with every cell, on the encoder's device.
+
+        Raises:
+            ConfigError: more than 2^27 scores.
+        """
+        self._check_scores(canvas.plan)
         features, texts = canvas.features.flatten(0, 1), self.vocabulary.texts
         if hasattr(self.method, "similarity"):
             parts = [self.method.similarity(part[None], texts)[0].T for part in features.split(CELLS)]
@@ -99,6 +111,14 @@ class Segmenter:
         else:
             found = texts @ features.T
         return found.unflatten(1, canvas.plan.grid)
+
+    def _check_scores(self, plan: Plan) -> None:
+        names, (rows, columns) = len(self.vocabulary.names), plan.grid
+        if names * math.prod(plan.grid) > MOST_SCORES:
+            raise ConfigError(
+                f"{names} names on {rows} x {columns} patches are {names * rows * columns} scores, more than "
+                f"{MOST_SCORES}: give fewer labels (or synonyms), a larger step or a smaller short_side"
+            )
 
     def _segmented(self, image: Image.Image, canvas: Canvas) -> Segmentation:
         scores = self.scores(canvas)
@@ -121,6 +141,10 @@ class Segmenter:
 
     def _groups(self, images: Sequence[Image.Image]) -> Iterator[tuple[list[Image.Image], list[Plan]]]:
         """Images whose windows fill a forward pass."""
+        if isinstance(images, Image.Image) or not isinstance(images, Iterable):
+            raise ConfigError(
+                f"images={images!r} must be a list of PIL images: write segmenter([image]) for one image"
+            )
         group: list[Image.Image] = []
         plans: list[Plan] = []
         for number, image in enumerate(images):
