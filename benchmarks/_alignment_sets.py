@@ -1,10 +1,10 @@
-"""Sets of the study in alignment.py: the shipped test scenes and object pictures, of the nouns it trains."""
+"""Sets of the study in alignment.py: shipped test scenes, and fresh scenes of the training pictures."""
 
 import io
 import json
 import tarfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,16 @@ from PIL import Image
 
 from patchclip.data.benchmarks import open_sets
 from patchclip.data.compose.parts import shipped_parts
-from patchclip.data.compose.source import SceneSource
+from patchclip.data.compose.source import Composed, SceneSource
 from patchclip.data.compose.words import Thing
 from patchclip.data.sets import Classification, Images, Masks, Multilabel, Segmented
 
 PICTURES = 5
 """Training pictures that a noun of the study has at least."""
+
+FRESH = 150
+FRESH_SEED = 1009
+"""Of `fresh_scenes`; training scenes have seed 0."""
 
 SIDE = 112
 QUALITY = 92
@@ -87,8 +91,61 @@ def studied_scenes(nouns: tuple[str, ...]) -> Segmented:
     numbers = tuple(i for i in range(len(whole)) if (codes[whole.masks[i]] >= 0).any())
     images = Some(whole.images, numbers, f"{whole.images.fingerprint} of {len(nouns)} nouns")
     masks = SomeMasks(whole.masks, numbers, codes)
-    asked = tuple((str(Thing(noun)),) for noun in nouns)  # as captions say it: "a cat", "an airplane"
-    return Segmented("studied_scenes", images, masks, nouns, asked)
+    return Segmented("studied_scenes", images, masks, nouns, asked(nouns))
+
+
+def asked(nouns: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """Nouns as captions say them: "a cat", "an airplane"."""
+    return tuple((str(Thing(noun)),) for noun in nouns)
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """Images of composed scenes."""
+
+    scenes: tuple[Composed, ...]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        return self.scenes[index].image
+
+
+@dataclass(frozen=True)
+class FreshMasks:
+    """Their masks; the background is not scored."""
+
+    scenes: tuple[Composed, ...]
+    nouns: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        scene = self.scenes[index]
+        codes = np.full(256, -1, np.int64)
+        for each in scene.objects:
+            codes[each["id"]] = self.nouns.index(each["noun"])
+        found: np.ndarray = codes[scene.instances]
+        return found
+
+
+def fresh_scenes(nouns: tuple[str, ...]) -> Segmented:
+    """New scenes of the pictures that training scenes show: nothing but where they are is new."""
+    source = SceneSource(FRESH, FRESH_SEED, nouns, painted=False)
+    scenes = tuple(source.scene(i) for i in range(FRESH))
+    images = Fresh(scenes, f"scenes {FRESH} {FRESH_SEED} of {len(nouns)} nouns")
+    return Segmented("fresh_scenes", images, FreshMasks(scenes, nouns), nouns, asked(nouns))
+
+
+def few(scenes: Segmented, count: int) -> Segmented:
+    """Some scenes of a set, spread evenly."""
+    numbers = tuple(range(0, len(scenes), len(scenes) // count))[:count]
+    images = Some(scenes.images, numbers, f"{scenes.images.fingerprint}, {count} of them")
+    masks = SomeMasks(scenes.masks, numbers, np.array([*range(len(scenes.classnames)), -1]))
+    return replace(scenes, images=images, masks=masks)
 
 
 def scene_labels(scenes: Segmented) -> Multilabel:
@@ -112,8 +169,8 @@ class Crops:
         return len(self.boxes)
 
     def __getitem__(self, index: int) -> Image.Image:
-        number, *box = self.boxes[index]
-        return self.images[number].crop(tuple(box))
+        number, left, top, right, bottom = self.boxes[index]
+        return self.images[number].crop((left, top, right, bottom))
 
 
 def object_crops(scenes: Segmented) -> Classification:

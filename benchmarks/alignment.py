@@ -3,9 +3,10 @@
     python benchmarks/alignment.py [--folder RUNS] [--seeds 3] [--output FILE]
     python benchmarks/alignment.py --quick       a few steps of everything, on 16 scenes; writes nothing
 
-For each seed: a CLIP on composed training scenes, heads on it, and the shipped test scenes, whose pictures no
-training scene shows. Runs that lie in `--folder` already are not repeated. Writes
-benchmarks/results/alignment.json.
+For each seed: a CLIP on composed training scenes, and heads on it. They are asked on two sets: fresh scenes
+of the training pictures, where only the places are new, and the shipped test scenes, whose pictures no
+training scene shows. Runs and rows that lie in `--folder` already are not repeated. Writes
+benchmarks/results/alignment.json. The last line is one JSON object: the tables of both sets.
 """
 
 import argparse
@@ -17,34 +18,29 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import open_clip
 import torch
 from torch import Tensor
 
-from _alignment_sets import SIDE, object_crops, scene_labels, studied_nouns, studied_scenes, write_scenes
-from patchclip import Segmenter, __version__, evaluate, load, load_config, train
+from _alignment_scores import Row, named, one_label, segmented, summary
+from _alignment_sets import SIDE, few, fresh_scenes, studied_nouns, studied_scenes, write_scenes
+from patchclip import __version__, load, load_config, train
 from patchclip.data.sets import Segmented
-from patchclip.dense.inference import Inference
 from patchclip.heads._pairwise import directions, weights
 from patchclip.heads.pacl import PACLHead
 
 RESULT = Path(__file__).parent / "results" / "alignment.json"
-DEEP = ("clip_surgery:depth=2", "gem:depth=2", "resclip:first=1;last=2")
+DEEP = ("clip_surgery:depth=2", "clip_surgery:depth=3", "gem:depth=2", "resclip:first=1;last=2")
 UNTRAINED = ("raw", "maskclip", "sclip", "clearclip", "naclip", *DEEP)
 """All methods but proxyclip, whose proxy is a pretrained network that was not at hand."""
 
 SCENES = 8000
 STEPS = 3
-"""Of every training with --quick."""
-
-PROMPTS = "plain"
-POINTED = 60
-"""Scenes on which pointing is measured."""
+QUICK = 8
+"""Steps of every training, and scenes of each set, with --quick."""
 
 BASE = [
     "model.overrides={embed_dim: 128, vision_cfg: {layers: 4, width: 128}, "
@@ -110,70 +106,37 @@ def run(folder: Path, recipe: str, settings: list[str], seed: int) -> dict[str, 
     return {key: float(found[key]) for key in ("seconds", "loss")}
 
 
-def pointing(encoder: Any, scenes: Segmented, method: str) -> float:
-    """Share of objects whose noun's best patch has its centre on them; the pointing game."""
-    inference = Inference(method=method, background="none", prompts=PROMPTS)
-    segmenter = Segmenter(encoder, scenes.synonyms, inference)
-    numbers = range(min(POINTED, len(scenes)))
-    hits = []
-    for i, found in zip(numbers, segmenter.each([scenes.images[i] for i in numbers]), strict=True):
-        mask = scenes.masks[i]
-        for label in np.unique(mask[mask >= 0]).tolist():
-            x, y = found.place(int(found.scores[label].argmax()))
-            hits.append(mask[int(y), int(x)] == label)
-    return float(np.mean(hits))
-
-
-def segmented(encoder: Any, scenes: Segmented, method: str) -> dict[str, float]:
-    """mIoU, pixel accuracy and pointing in per cent; the scores of one label an image beside them."""
-    suite = f"segmentation:method={method.replace(';', '+')};prompts={PROMPTS}"
-    [result] = evaluate(encoder, suite, datasets=[scenes])
-    found = {name: result.metrics[name] for name in ("miou", "pixel_accuracy")}
-    found["pointing"] = pointing(encoder, scenes, method)
-    one = result.details["one_label"]
-    found |= {f"one label {name}": one[name] for name in ("miou", "pixel_accuracy")}
-    return {name: 100 * value for name, value in found.items()}
-
-
-def named(encoder: Any, scenes: Segmented, by: str, method: str = "auto") -> dict[str, float]:
-    """Image-level zero-shot in per cent: objects cut out of the scenes, and what whole scenes show."""
-    how = "" if by == "image" else f":by=patches;method={method}"
-    results = evaluate(encoder, f"classification{how}", datasets=[object_crops(scenes), scene_labels(scenes)])
-    crops, labels = (result.metrics for result in results)
-    return {
-        "crops acc1": 100 * crops["acc1"],
-        "crops acc5": 100 * crops["acc5"],
-        "scenes mAP": 100 * labels["mean_average_precision"],
-    }
-
-
 @dataclass
 class Seed:
-    """The rows of one seed; those that lie in the folder already are read."""
+    """The rows of one seed, for every set; those that lie in the folder already are read."""
 
     number: int
-    scenes: Segmented
+    sets: tuple[Segmented, ...]
     options: argparse.Namespace
 
-    def rows(self) -> dict[str, dict[str, float]]:
-        """A row for the base model, each method without training, and each head."""
-        for name in ("base", *self.options.untrained, "class token", "naclip patches"):
-            self._row(name, lambda name=name: self._base(name))
+    def rows(self) -> dict[str, dict[str, Row]]:
+        """Set -> row -> columns: the base model, each method without training, and each head."""
+        for name in ("base", "one label an image", *self.options.untrained, "class token", "naclip patches"):
+            self._row(name, self._base)
         for name in self.options.variants:
-            self._row(name, lambda name=name: self._head(name))
-        kept = json.loads(self._file.read_text("utf-8"))
-        return {name: {key: float(value) for key, value in row.items()} for name, row in kept.items()}
+            self._row(name, self._head)
+        return self._kept()
 
     @property
     def _file(self) -> Path:
-        return Path(self.options.folder) / f"rows-{self.number}.json"
+        return Path(self.options.folder) / f"scores-{self.number}.json"
 
-    def _row(self, name: str, make: Callable[[], dict[str, float]]) -> None:
-        rows = json.loads(self._file.read_text("utf-8")) if self._file.is_file() else {}
-        if name not in rows:
-            rows[name] = make()
-            print(f"seed {self.number}: {name} {rows[name]}", file=sys.stderr, flush=True)
-            self._file.write_text(json.dumps(rows), "utf-8")
+    def _kept(self) -> dict[str, dict[str, Row]]:
+        kept: dict[str, dict[str, Row]] = {scenes.name: {} for scenes in self.sets}
+        return kept | (json.loads(self._file.read_text("utf-8")) if self._file.is_file() else {})
+
+    def _row(self, name: str, make: Callable[[str, Segmented], Row]) -> None:
+        for scenes in self.sets:
+            rows = self._kept()
+            if name not in rows[scenes.name]:
+                rows[scenes.name][name] = make(name, scenes)
+                print(f"seed {self.number}: {scenes.name} {name} {rows[scenes.name][name]}", file=sys.stderr)
+                self._file.write_text(json.dumps(rows), "utf-8")
 
     @property
     def _settings(self) -> list[str]:
@@ -182,19 +145,21 @@ class Seed:
             write_scenes(shard, studied_nouns(), self.options.count, 0)
         return [f"data.pairs={shard}", *([f"train.max_steps={STEPS}"] if self.options.quick else [])]
 
-    def _base(self, name: str) -> dict[str, float]:
+    def _base(self, name: str, scenes: Segmented) -> Row:
         folder = self.options.folder / f"base-{self.number}"
         trained = run(folder, "demo", [*BASE, *self._settings, *self.options.override], self.number)
         if name == "base":
             return trained
         encoder = load(folder)
+        if name == "one label an image":
+            return one_label(encoder, scenes)
         if name == "class token":
-            return named(encoder, self.scenes, "image")
+            return named(encoder, scenes, "image")
         if name == "naclip patches":
-            return named(encoder, self.scenes, "patches", "naclip")
-        return segmented(encoder, self.scenes, name)
+            return named(encoder, scenes, "patches", "naclip")
+        return segmented(encoder, scenes, name)
 
-    def _head(self, name: str) -> dict[str, float]:
+    def _head(self, name: str, scenes: Segmented) -> Row:
         folder = self.options.folder / f"{name.replace(' ', '-')}-{self.number}"
         base = self.options.folder / f"base-{self.number}"
         patches = self.options.folder / f"features-{self.number}"
@@ -202,40 +167,7 @@ class Seed:
         with leaking() if name == "own-text pooling" else contextlib.nullcontext():
             trained = run(folder, "pacl_vit_b16", [*settings, *VARIANTS[name]], self.number)
         aligned = load(folder)
-        return trained | segmented(aligned, self.scenes, "pacl") | named(aligned, self.scenes, "patches")
-
-
-def table(seeds: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, dict[str, float]]]:
-    """Mean and standard deviation of every row's columns over the seeds that have it."""
-    rows: dict[str, dict[str, dict[str, float]]] = {}
-    for name in dict.fromkeys(name for each in seeds for name in each):
-        found = [each[name] for each in seeds if name in each]
-        rows[name] = {
-            key: {
-                "mean": round(statistics.mean(row[key] for row in found), 2),
-                "std": round(statistics.stdev(row[key] for row in found) if len(found) > 1 else 0.0, 2),
-                "seeds": len(found),
-            }
-            for key in found[0]
-        }
-    return rows
-
-
-def chance(scenes: Segmented) -> dict[str, float]:
-    """Per cent of a random label for each pixel, and of a random point."""
-    masks = [scenes.masks[i] for i in range(len(scenes))]
-    counts = sum(np.bincount(mask[mask >= 0], minlength=len(scenes.classnames)) for mask in masks)
-    k, total = len(counts), counts.sum()
-    there = counts[counts > 0]
-    areas = [
-        (mask == label).mean() for mask in masks[:POINTED] for label in np.unique(mask[mask >= 0]).tolist()
-    ]
-    return {
-        "miou": round(100 * float((there / (total + (k - 1) * there)).mean()), 2),
-        "pixel_accuracy": round(100 / k, 2),
-        "pointing": round(100 * float(np.mean(areas)), 2),
-        "crops acc1": round(100 / k, 2),
-    }
+        return trained | segmented(aligned, scenes, "pacl") | named(aligned, scenes, "patches")
 
 
 def arguments() -> argparse.Namespace:
@@ -262,20 +194,17 @@ def main() -> None:
     """Runs the study and writes its results."""
     options = arguments()
     torch.set_num_threads(1)
-    scenes = studied_scenes(studied_nouns())
+    sets = tuple(make(studied_nouns()) for make in (fresh_scenes, studied_scenes))
     if options.quick:
-        images, masks = (replace(each, numbers=each.numbers[:16]) for each in (scenes.images, scenes.masks))
-        scenes = replace(scenes, images=images, masks=masks)
+        sets = tuple(few(scenes, QUICK) for scenes in sets)
     with tempfile.TemporaryDirectory() as temporary:
         options.folder = options.folder or Path(temporary)
         options.folder.mkdir(parents=True, exist_ok=True)
         numbers = range(options.first, options.first + options.seeds)
-        seeds = [Seed(seed, scenes, options).rows() for seed in numbers]
+        seeds = [Seed(seed, sets, options).rows() for seed in numbers]
     content = {
         "what": "PACL on a small CLIP trained on composed scenes, and the same CLIP read without training",
-        "images": len(scenes),
-        "objects": int(scene_labels(scenes).labels.sum()),
-        "nouns": list(scenes.classnames),
+        "nouns": list(studied_nouns()),
         "base": BASE + options.override,
         "align": ALIGN,
         "scenes": options.count,
@@ -286,13 +215,11 @@ def main() -> None:
             **{"patchclip": __version__, "python": platform.python_version()},
             **{"torch": torch.__version__, "open_clip": open_clip.__version__},
         },
-        "chance": chance(scenes),
-        "table": table(seeds),
-        "runs": seeds,
+        "sets": {each.name: summary(each, [seed[each.name] for seed in seeds]) for each in sets},
     }
     if not options.quick:
         options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({"chance": content["chance"], "table": content["table"]}, indent=1))
+    print(json.dumps({name: each["table"] for name, each in content["sets"].items()}))
 
 
 if __name__ == "__main__":

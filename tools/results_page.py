@@ -13,9 +13,10 @@ BEYOND = ["pgs", "pgs-contrast", "pgs-tail", "pgs-frequency-8"]
 """Runs of the study in each of its tables."""
 
 DENSE = [
-    *("raw", "maskclip", "clip_surgery:depth=2", "gem:depth=2", "sclip", "clearclip", "naclip"),
-    *("resclip:first=1;last=2", "one label an image", "pacl"),
+    *("raw", "maskclip", "clip_surgery:depth=2", "clip_surgery:depth=3", "gem:depth=2", "sclip"),
+    *("clearclip", "naclip", "resclip:first=1;last=2", "one label an image", "pacl"),
 ]
+LOCATED = ["miou", "pixel_accuracy", "pointing", "given nouns", "given nouns, objects"]
 NAMED = ["class token", "naclip patches", "pacl"]
 TRIED = [
     *("pacl", "temperature 1", "temperature 0.07", "temperature 0.03", "mean pooling", "own-text pooling"),
@@ -117,12 +118,9 @@ def attention(content: dict[str, Any]) -> str:
 def alignment(content: dict[str, Any], names: list[str], columns: list[str]) -> str:
     """Rows of the study of patch alignment: mean and standard deviation over seeds, in per cent."""
     kept, rows = content["table"], []
-    one = {key: kept["raw"][f"one label {key}"] for key in ("miou", "pixel_accuracy")}
-    for name in (each for each in names if each in kept or each == "one label an image"):
-        row = one if name == "one label an image" else kept[name]
-        cells = [(row[column], 2 if column == "loss" else 1) for column in columns if column in row]
-        texts = [f"{c['mean']:.{n}f}" + (f" ± {c['std']:.{n}f}" if c["seeds"] > 1 else "") for c, n in cells]
-        rows.append([name, *texts, *[""] * (len(columns) - len(texts))])
+    for name in (each for each in names if each in kept):
+        cells = [(kept[name].get(column), 2 if column == "loss" else 1) for column in columns]
+        rows.append([name, *(f"{c['mean']:.{n}f} ± {c['std']:.{n}f}" if c else "" for c, n in cells)])
     guess = [content["chance"].get(column) for column in columns]
     rows.append(["guessing", *(f"{value:.1f}" if value is not None else "" for value in guess)])
     return table(["", *columns], rows)
@@ -157,16 +155,14 @@ def render() -> str:
         "foreground": foreground(figures["foreground"]),
         "composites": str(figures["foreground"]["composites"]),
         "attention": attention(figures["attention"]),
-        "alignment": alignment(figures["alignment"], DENSE, ["miou", "pixel_accuracy", "pointing"]),
-        "alignment_named": alignment(figures["alignment"], NAMED, ["crops acc1", "crops acc5", "scenes mAP"]),
-        "alignment_tried": alignment(
-            figures["alignment"], TRIED, ["loss", "miou", "pixel_accuracy", "pointing", "crops acc1"]
-        ),
         "alignment_seeds": str(len(figures["alignment"]["seeds"])),
-        "alignment_images": str(figures["alignment"]["images"]),
-        "alignment_objects": str(figures["alignment"]["objects"]),
         "alignment_nouns": str(len(figures["alignment"]["nouns"])),
     }
+    for name, found in figures["alignment"]["sets"].items():
+        values |= {f"{name}_{key}": str(found[key]) for key in ("images", "objects", "several")}
+        values[f"{name}_located"] = alignment(found, DENSE, LOCATED)
+        values[f"{name}_named"] = alignment(found, NAMED, ["crops acc1", "crops acc5", "scenes mAP"])
+        values[f"{name}_tried"] = alignment(found, TRIED, ["loss", *LOCATED, "crops acc1"])
     for name, value in values.items():
         text = text.replace("{{ " + name + " }}", value)
     return text
