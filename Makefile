@@ -1,5 +1,6 @@
 # make demo   set up, train a small CLIP with PGS masking on the shipped pairs, write runs/demo/report.html;
-#             evaluate it with every suite, write runs/demo/eval/report.html
+#             evaluate it with every suite, write runs/demo/eval/report.html; train another that knows 27 nouns,
+#             align its patches with texts (PACL), segment scenes with it: runs/aligned/eval/report.html
 # make test   set up with the development tools, run the whole suite
 # make lint   ruff and mypy
 # make clean  remove what was set up and built; runs/ stays
@@ -14,6 +15,9 @@ TEST_FLAGS ?=
 # All of them; segmentation on a few images only, and so corruptions, in 75 forms each.
 DEMO_SUITES := classification,retrieval,linear-probe,segmentation:images=36,robustness:images=32;corrupt=zs_clipart,compositionality
 
+# The head that was trained, beside a reading of patches without training; the ground has no label.
+ALIGNED_SUITES := segmentation:images=36;background=ignore,segmentation:method=naclip;images=36;background=ignore
+
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS)
@@ -25,6 +29,14 @@ WORKERS := $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n
 demo: $(VENV)/.installed
 	$(BIN)/python -m patchclip train --resume --config configs/demo.yaml
 	$(BIN)/python -m patchclip eval --model runs/demo --suite '$(DEMO_SUITES)' --data-root samples --output runs/demo/eval
+	$(BIN)/python -m patchclip train --resume --config configs/things.yaml
+	$(BIN)/python -m patchclip align --resume --config configs/pacl_demo.yaml
+	$(BIN)/python -m patchclip eval --model runs/aligned --suite '$(ALIGNED_SUITES)' --data-root samples --datasets scenes --output runs/aligned/eval
+	@echo 'masks and training:     runs/demo/report.html'
+	@echo 'every suite:            runs/demo/eval/report.html'
+	@echo 'the small CLIP:         runs/things/report.html'
+	@echo 'patches and texts:      runs/aligned/report.html'
+	@echo 'segmentation by words:  runs/aligned/eval/report.html'
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(TEST_FLAGS)

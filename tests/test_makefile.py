@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from patchclip.config import load_config
+
 ROOT = Path(__file__).parents[1]
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
@@ -40,6 +42,24 @@ def test_demo_sets_up_and_then_trains(clone: Path) -> None:
     install, train = steps.index("pip install"), steps.index("-m patchclip train --resume")
     assert install < train
     assert "--config configs/demo.yaml" in steps
+
+
+def test_demo_aligns_what_it_trained_and_ends_with_the_reports(clone: Path) -> None:
+    steps = make(clone, "-n", "demo").stdout
+    order = [
+        "train --resume --config configs/things.yaml",
+        "align --resume --config configs/pacl_demo.yaml",
+        "eval --model runs/aligned",
+    ]
+    places = [steps.index(step) for step in order]
+    assert places == sorted(places)
+    aligned, things = load_config("pacl_demo"), load_config("things")
+    assert aligned.model.pretrained == things.output == "runs/things"
+    assert aligned.output == "runs/aligned"
+    for key in ("name", "image_size", "context_length", "overrides"):
+        assert getattr(aligned.model, key) == getattr(things.model, key)
+    last = steps.strip().splitlines()[-1]
+    assert "runs/aligned/eval/report.html" in last
 
 
 def test_only_the_tests_need_the_development_tools(clone: Path) -> None:

@@ -1,11 +1,14 @@
 """Draws the pictures of docs/segment.md: regions with their legend, and where phrases are.
 
+    python -m tools.draw_segments --model RUN --things 99 --scenes 15 11 --prompts plain --background none
     python -m tools.draw_segments --model RUN --scenes 0 7 40
     python -m tools.draw_segments --model ViT-B-16:openai photo.jpg --labels "cat, grass" --phrases "the cat"
 
 Without images the shipped test scenes are drawn; labels are then the nouns of all scenes shown, so that each
-scene is asked for things it does not hold. Writes docs/images/segments.webp, one overlay a picture, and
-docs/images/points.webp, one phrase a picture. With --exact a second row shows the exact masks of the scenes.
+scene is asked for things it does not hold. With --things SEED they are composed scenes of that seed, each
+asked for its own nouns; the other nouns of the source are words of the background. Writes
+docs/images/segments.webp, one overlay a picture, and docs/images/points.webp, one phrase a picture. With
+--exact a second row shows the exact masks of the scenes.
 """
 
 import argparse
@@ -15,6 +18,7 @@ import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,6 +26,8 @@ from PIL import Image
 import patchclip
 from patchclip._cli_dense import read_labels
 from patchclip.data.benchmarks import benchmark_root
+from patchclip.data.compose.source import SceneSource, familiar
+from patchclip.data.compose.words import Thing
 from patchclip.data.pictures import read_picture
 from patchclip.dense.overlay import draw_overlay
 from patchclip.dense.pointing import point
@@ -68,6 +74,14 @@ def scene(number: int) -> Shown:
     return Shown(image, f"the {words}", tuple(thing["noun"] for thing in things), ids)
 
 
+def composed(seed: int, number: int) -> Shown:
+    """A composed scene of training pictures, named as in its caption; the phrase is its first thing."""
+    source = SceneSource(number + 1, seed, familiar(), painted=False, told="nouns")
+    found = source.scene(number)
+    names = tuple(str(Thing(item["noun"])) for item in found.objects)
+    return Shown(found.image, names[0], names, found.instances)
+
+
 def exact(shown: Shown, labels: Sequence[str]) -> Image.Image:
     """The exact masks of a scene, drawn like a segmentation."""
     if shown.ids is None:
@@ -102,32 +116,62 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--step", type=int, help="pixels between patches")
     parser.add_argument("--labels", default="", help="as for patchclip segment; needed with images")
     parser.add_argument("--phrases", nargs="*", default=[], help="one a photograph")
-    parser.add_argument("--scenes", nargs="*", type=int, default=[0, 7, 40], help="numbers of shipped scenes")
+    parser.add_argument("--scenes", nargs="*", type=int, default=[0, 7, 40], help="numbers of the scenes")
+    parser.add_argument("--things", type=int, metavar="SEED", help="composed scenes of training pictures")
+    parser.add_argument("--prompts", default="pacl7", help="as for patchclip segment")
     parser.add_argument("--exact", action="store_true", help="add a row with the exact masks")
     parser.add_argument("--output", type=Path, default=IMAGES, help="folder of the two pictures")
     return parser.parse_args()
 
 
+def gathered(asked: argparse.Namespace) -> list[Shown]:
+    """What is drawn: photographs, composed scenes or shipped ones."""
+    if asked.things is not None:
+        return [composed(asked.things, number) for number in asked.scenes]
+    if not asked.images:
+        return [scene(number) for number in asked.scenes]
+    phrases = asked.phrases or [""] * len(asked.images)
+    return [Shown(read_picture(path), phrase) for path, phrase in zip(asked.images, phrases, strict=True)]
+
+
+def labels_of(asked: argparse.Namespace, shown: Sequence[Shown]) -> list[list[tuple[str, ...]]]:
+    """The labels that each picture is asked for."""
+    if asked.labels:
+        return [read_labels(asked.labels)] * len(shown)
+    if asked.things is not None:
+        return [[(name,) for name in sorted(each.nouns)] for each in shown]
+    nouns = dict.fromkeys(noun for each in shown for noun in each.nouns)
+    return [[(noun,) for noun in nouns]] * len(shown)
+
+
+def others(asked: argparse.Namespace, shown: Shown) -> dict[str, Any]:
+    """The words of the background of a composed scene: all nouns that are not in it."""
+    if asked.things is None:
+        return {}
+    words = (str(Thing(noun)) for noun in familiar())
+    return {"background_words": tuple(word for word in words if word not in shown.nouns)}
+
+
 def main() -> None:
     """Draws both pictures."""
     asked = arguments()
-    if asked.images:
-        phrases = asked.phrases or [""] * len(asked.images)
-        shown = [
-            Shown(read_picture(path), phrase) for path, phrase in zip(asked.images, phrases, strict=True)
-        ]
-    else:
-        shown = [scene(number) for number in asked.scenes]
-    nouns = dict.fromkeys(noun for each in shown for noun in each.nouns)
-    labels = read_labels(asked.labels) if asked.labels else [(noun,) for noun in nouns]
+    shown = gathered(asked)
+    labels = labels_of(asked, shown)
     encoder = patchclip.load(asked.model)
-    options = {"method": asked.method, "refine": asked.refine, "step": asked.step}
-    found = patchclip.segment(
-        [each.image for each in shown], labels, encoder, background=asked.background, **options
-    )
-    rows = [[each.overlay() for each in found]]
+    options = {
+        **{"method": asked.method, "refine": asked.refine, "step": asked.step},
+        **{"background": asked.background, "prompts": asked.prompts},
+    }
+    rows = [
+        [
+            patchclip.segment(each.image, names, encoder, **options, **others(asked, each)).overlay()
+            for each, names in zip(shown, labels, strict=True)
+        ]
+    ]
     if asked.exact:
-        rows.append([exact(each, [names[0] for names in labels]) for each in shown])
+        rows.append(
+            [exact(each, [first for first, *_ in names]) for each, names in zip(shown, labels, strict=True)]
+        )
     asked.output.mkdir(parents=True, exist_ok=True)
     save_sheet(in_rows(rows), asked.output / "segments.webp")
     pages = [point(each.image, each.phrase, encoder, **options).draw() for each in shown if each.phrase]
