@@ -28,7 +28,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -182,11 +182,10 @@ def measure_peak(name: str, side: int, labels: int, sliding: bool) -> None:
     print(round((highest - held) / 2**20, 1))
 
 
-def table(side: int, cases: list[tuple[int, bool]], rounds: int, peaks: bool) -> list[dict[str, Any]]:
-    """A row for each number of labels, whole and sliding."""
+def table(side: int, cases: list[tuple[int, bool]], rounds: int, peaks: bool) -> Iterator[dict[str, Any]]:
+    """A row for each number of labels, whole and sliding, as soon as it is measured."""
     encoder, peer = load(f"{MODEL}:random"), clipseg()
     half = load(f"{MODEL}:random", precision="bf16")
-    rows = []
     for labels, sliding in cases:
         ways: dict[str, Way] = {"ours": ours(encoder, side, labels, sliding)}
         ways |= {n: Plain(side, labels, sliding, n == "plain_cached") for n in ("plain", "plain_cached")}
@@ -198,12 +197,11 @@ def table(side: int, cases: list[tuple[int, bool]], rounds: int, peaks: bool) ->
             row[f"{name}_over_ours"] = round(found[name] / found["ours"], 2)
         if peaks:
             row["peak_mib"] = {n: peak(n, side, labels, sliding) for n in ("ours", "plain_cached")}
-        rows.append(row)
-    return rows
+        yield row
 
 
 def main() -> None:
-    """Measures and prints; the full run also writes."""
+    """Measures and prints; the full run also writes, a case at a time."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -219,19 +217,23 @@ def main() -> None:
         measure_peak(options.peak, options.side, options.labels, options.sliding)
         return
     side = 336 if options.quick else options.side
-    cases = [(10, True)] if options.quick else [(20, False), (20, True), (150, False), (150, True)]
-    rows = table(side, cases, 2 if options.quick else options.rounds, peaks=not options.quick)
+    cases = [(10, True)] if options.quick else [(20, True), (20, False), (150, True), (150, False)]
+    rounds = 2 if options.quick else options.rounds
+    rows: list[dict[str, Any]] = []
     content = {
         "what": f"milliseconds an image of {side} px, {MODEL}, fp32; windows of {WINDOW} px every {STRIDE}",
         "machine": platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "open_clip": open_clip.__version__,
+        "rounds": rounds,
         "rows": rows,
     }
+    for row in table(side, cases, rounds, peaks=not options.quick):
+        rows.append(row)
+        if not options.quick:
+            RESULT.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(content, indent=1))
-    if not options.quick:
-        RESULT.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     chosen = next(row for row in rows if row["windows"] == "sliding")
     print(
         json.dumps(

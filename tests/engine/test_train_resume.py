@@ -113,7 +113,7 @@ import json, os, signal, sys, torch
 from patchclip.config import config_from_dict
 from patchclip.engine.train import train
 torch.set_num_threads(1)
-kill = lambda info: info.step == 8 and os.kill(os.getpid(), signal.SIGKILL)
+kill = lambda info: info.step == 8 and signal.raise_signal(signal.SIGKILL)
 train(config_from_dict(json.loads(sys.argv[1])), on_step=kill)
 """
     tree = json.dumps(values(pairs, tmp_path, **EMA_ON))
@@ -135,8 +135,8 @@ train(config_from_dict(json.loads(sys.argv[1])), on_step=kill)
 
 def test_a_second_signal_acts_at_once(tmp_path: Path, pairs: Path) -> None:
     def twice(info: StepInfo) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         train(tiny(pairs, tmp_path), on_step=twice)
