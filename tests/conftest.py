@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ if not any(name.startswith("patchclip.") for name in sys.modules):
     install_import_hook("patchclip", f"{typecheck.__name__}.check")
 
 torch.set_num_threads(1)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _LOCAL = ("127.", "::1", "0.0.0.0", "localhost", "::")
 

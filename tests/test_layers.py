@@ -27,20 +27,30 @@ LAYERS = (
         "_config_rules",
         "_config_sections",
     ),
-    ("data", "models", "masking", "losses", "stability", "reduction", "heads"),
+    ("data", "models", "masking", "losses", "stability", "reduction", "heads", "embeddings"),
     ("dense",),
     ("evaluation", "adapt", "geometry", "curation", "anomaly", "draw"),
     ("engine",),
     ("report", "apps"),
     ("_cli_format", "_cli_bars"),
-    ("_cli_eval", "_cli_dense", "_cli_doctor", "_cli_data"),
+    ("_cli_eval", "_cli_dense", "_cli_doctor", "_cli_data", "_cli_adapt", "_cli_geometry"),
     ("cli",),
     ("__main__",),
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
-METHOD_FOLDERS = ("masking", "losses", "stability", "reduction", "heads", "dense/methods", "dense/refinement")
+METHOD_FOLDERS = (
+    *("masking", "losses", "stability", "reduction", "heads", "dense/methods", "dense/refinement"),
+    *("data/corruptors", "models/context", "embeddings/maps", "embeddings/scores", "adapt/methods"),
+    *("geometry/analyses", "geometry/explanations"),
+)
 EXTRAS = {"syntax": ("textblob",), "_proxy": ("timm",)}
 """Method, or helper of methods -> the packages that it needs beside torch."""
+LINEAR = ("patchclip.embeddings.linear_map.", "patchclip.embeddings.feature_stats.")
+SHARED: dict[str, tuple[str, ...]] = {
+    "data.corruptors": ("patchclip.data.negatives.", "patchclip.data.grammar."),
+    **dict.fromkeys(("embeddings.maps", "embeddings.scores", "adapt.methods", "geometry.analyses"), LINEAR),
+}
+"""Folder of methods -> what its methods may import of ours beside the contracts."""
 KNOW_CONFIG = {
     *("config", "_config_base", "_config_file", "_config_rules", "_config_sections"),
     *("engine", "report", "_cli_format", "cli"),
@@ -114,7 +124,7 @@ METHODS = [path for folder in METHOD_FOLDERS for path in sorted((PACKAGE / folde
 def test_a_method_knows_only_torch_the_contracts_and_its_folders_helpers(path: Path) -> None:
     allowed = {"torch", "jaxtyping", *sys.stdlib_module_names, *EXTRAS.get(path.stem, ())}
     folder = ".".join(path.parent.relative_to(PACKAGE).parts)
-    ours = ("patchclip.contracts.", "patchclip.errors.", f"patchclip.{folder}._")
+    ours = ("patchclip.contracts.", "patchclip.errors.", f"patchclip.{folder}._", *SHARED.get(folder, ()))
     for name in imports(path):
         assert name.split(".")[0] in allowed or name.startswith(ours), f"{name} is not a method's business"
 

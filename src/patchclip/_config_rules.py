@@ -44,6 +44,7 @@ _RULES: tuple[_Rule, ...] = (
     ("data.caption", *_choice("random", "first")),
     ("data.nouns", *_range(0, 1)),
     ("data.features", lambda value: value != "", "must not be empty: it names a folder"),
+    ("data.negatives", lambda value: value != "", "must not be empty: null makes no false captions"),
     ("data.text_tokens", *_range(2)),
     ("data.augment", *_choice("open_clip", "light", "none")),
     ("data.workers", *_range(0)),

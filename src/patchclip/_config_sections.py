@@ -31,6 +31,7 @@ class DataConfig:
     split: str = _key("train", "split of a Hugging Face data set")
     nouns: float = _key(0.0, "share of the captions that are a noun of the caption in a prompt (PACL)")
     features: str | None = _key(None, "folder that keeps the frozen patches of every image, for a head")
+    negatives: str | None = _key(None, "makes a false caption of each, for losses that learn of them: swap, ...")
     text_tokens: int | None = _key(None, "tokens a caption is cut to in training; null takes the context")
     augment: str = _key("open_clip", "image augmentation: open_clip, light or none")
     workers: int = _key(0, "loader processes a rank; 0 loads in the training process")
@@ -169,6 +170,9 @@ class TrainConfig:
     )
     head: dict[str, Any] = _method(
         "name", None, "head trained on frozen towers; options beside it: see `patchclip show heads/NAME`"
+    )
+    context: dict[str, Any] = _method(
+        "name", None, "what reads longer captions; options beside it: see `patchclip show context/NAME`"
     )
     optim: OptimConfig = _key(OptimConfig, "")
     train: LoopConfig = _key(LoopConfig, "")

@@ -35,6 +35,13 @@ FAMILIES = {
     "heads": "heads",
     "dense-methods": "dense",
     "refinements": "refinement",
+    "corruptors": "corruptors",
+    "contexts": "context",
+    "maps": "maps",
+    "scores": "scores",
+    "adapters": "adapt",
+    "analyses": "geometry",
+    "explanations": "explanations",
 }
 """Plural on the command line -> registry family."""
 

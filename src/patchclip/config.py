@@ -56,8 +56,12 @@ METHODS: dict[str, tuple[str, str]] = {
     "loss": ("losses", "name"),
     "stability": ("stability", "clip"),
     "head": ("heads", "name"),
+    "context": ("context", "name"),
 }
 """Section of the configuration -> the registry family it chooses from, and the key that holds the name."""
+
+MAY_BE_NONE = ("head", "context")
+"""Sections that need not choose a method."""
 
 SHORT: dict[str, str] = {
     "model": "model.name",
@@ -159,14 +163,14 @@ def chooses(config: TrainConfig, section: str) -> bool:
     """Whether a section names a method at all; `head.name` is null where the towers themselves are trained.
 
     Raises:
-        ConfigError: options of a head that is not named.
+        ConfigError: options of a method that is not named.
     """
     values = getattr(config, section)
-    if section != "head" or values.get("name") is not None:
+    if section not in MAY_BE_NONE or values.get("name") is not None:
         return True
     if len(values) > 1:
-        options, known = ", ".join(set(values) - {"name"}), ", ".join(registry.names("heads"))
-        raise ConfigError(f"head.name=null has no option {options}: name the head (head.name={known})")
+        options, known = ", ".join(set(values) - {"name"}), ", ".join(registry.names(METHODS[section][0]))
+        raise ConfigError(f"{section}.name=null has no option {options}: name one ({section}.name={known})")
     return False
 
 

@@ -29,18 +29,27 @@ FAMILIES: dict[str, str] = {
     "heads": "patchclip.heads",
     "dense": "patchclip.dense.methods",
     "refinement": "patchclip.dense.refinement",
+    "corruptors": "patchclip.data.corruptors",
+    "context": "patchclip.models.context",
+    "maps": "patchclip.embeddings.maps",
+    "scores": "patchclip.embeddings.scores",
+    "adapt": "patchclip.adapt.methods",
+    "geometry": "patchclip.geometry.analyses",
+    "explanations": "patchclip.geometry.explanations",
 }
 """Family -> the package that holds its methods. A new family is one line here."""
 
 _PLURAL = {
     "masking": "maskers",
-    "losses": "losses",
     "stability": "gradient clippers",
     "reduction": "reducers",
-    "suites": "suites",
-    "heads": "heads",
     "dense": "dense methods",
     "refinement": "refinements",
+    "corruptors": "text corruptors",
+    "context": "ways to read long captions",
+    "maps": "linear maps",
+    "adapt": "adapters",
+    "geometry": "analyses of embeddings",
 }
 
 

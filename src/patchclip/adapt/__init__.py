@@ -1,0 +1,1 @@
+"""A trained CLIP adapted to few labelled images."""

@@ -1,0 +1,1 @@
+"""Ways to adapt a trained CLIP: one file each, found by its name."""

@@ -1,0 +1,1 @@
+"""Linear maps, statistics and scores of embeddings: tensors in, tensors out."""

@@ -1,0 +1,1 @@
+"""Scores of an image with its text: one file each, found by its name."""

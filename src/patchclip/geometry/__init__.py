@@ -1,0 +1,1 @@
+"""How the embeddings of a CLIP lie, and what they are made of."""

@@ -1,0 +1,1 @@
+"""Ways to read captions longer than a text tower's context: one file each, found by its name."""
