@@ -111,6 +111,17 @@ def held_out(count: int | None = None) -> tuple[tuple[Any, ...], tuple[tuple[str
     return tuple(found.images[i] for i in rows), tuple(found.captions[i] for i in rows)
 
 
+def training_pairs(count: int, seed: int) -> tuple[list[Any], list[str]]:
+    """Pictures and first captions of `count` shipped training pairs, drawn by a seed."""
+    from patchclip.data.pairs import open_pairs
+
+    source = open_pairs("samples")
+    order = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed)).tolist()
+    read = [source.read(number) for number in order[:count]]
+    pairs = [pair for pair in read if getattr(pair, "captions", ())]
+    return [pair.image.convert("RGB") for pair in pairs], [pair.captions[0] for pair in pairs]
+
+
 @torch.no_grad()
 def embedded(encoder: Any, images: Sequence[Any], texts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Image and text embeddings as the encoder gives them (`load(base)`, or `.raw()` of it)."""

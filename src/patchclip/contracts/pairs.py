@@ -27,6 +27,8 @@ class BadSample:
 class Batch:
     """One training batch: pixels [b,3,h,w] float32, tokens [b,s] int64, keys in order, samples skipped.
 
+    Where captions have companions (data/companions.py), tokens are [b,n,s]: the caption first, then its n - 1
+    companions in their order, a row of zeros where there is none.
     Where a frozen tower's tokens are kept (data/features.py), `pixels` are these: [b,l,d] float16.
     """
 

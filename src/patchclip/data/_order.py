@@ -28,7 +28,8 @@ def permutation(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
 def draws(seed: int, epoch: int, index: int) -> tuple[int, int, int]:
     """Three independent uniform integers in [0, 2**64) for one sample in one epoch.
 
-    The first seeds the augmentation, the second chooses the caption, the third seeds what shortens it.
+    The first seeds the augmentation, the second chooses the caption, the third seeds what shortens it and
+    what its companions draw.
     """
     words = np.random.SeedSequence([seed, epoch, index]).generate_state(3, np.uint64)
     return int(words[0]), int(words[1]), int(words[2])

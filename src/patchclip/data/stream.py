@@ -1,6 +1,7 @@
 """An endless, reproducible stream of training batches over any source of pairs."""
 
 import math
+import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from patchclip.contracts import BadSample, Batch, Pair, SeededTokenizer
+from patchclip.contracts import BadSample, Batch, Pair
 from patchclip.data import captions
+from patchclip.data._collate import Collate, Item, Skipped, Tokenizer
 from patchclip.data._decode import UnusableError
 from patchclip.data._order import Order, Place, Seeded, Steps, draws
 from patchclip.data._worker import leave_signals_to_main
+from patchclip.data.companions import Companion
 from patchclip.data.nouns import NounPrompts
 from patchclip.data.pairs import PairSource
 from patchclip.errors import ConfigError, DataError
@@ -24,8 +27,6 @@ _STRIDE = 2_654_435_761  # a prime: with it the probes visit every pair of a sou
 
 Transform = Callable[[Any], Tensor]
 """What `Pair.image` becomes: a picture float32 [3,h,w], a tensor (data/features.py) usually itself."""
-Tokenizer = Callable[[list[str]], Tensor] | SeededTokenizer
-Skipped = tuple[int, BadSample]
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class StreamOptions:
         max_bad_share: Share of bad samples in [0, 1] above which the stream fails.
         nouns: Share in [0, 1] of the captions that are replaced by one of their nouns in a prompt.
         prefetch: Batches that each reading process holds ready, at least 1.
+        companions: Further texts of each pair, beside its caption; what they draw depends on the seed, the
+            epoch and the pair alone. With some, `Batch.tokens` are [b,n,s].
     """
 
     batch_size: int
@@ -53,6 +56,7 @@ class StreamOptions:
     max_bad_share: float = 0.05
     nouns: float = 0.0
     prefetch: int = 2
+    companions: tuple[Companion, ...] = ()
 
     def __post_init__(self) -> None:
         captions.check_mode(self.caption)
@@ -84,19 +88,7 @@ class Reading:
     first_step: int = 0
 
 
-@dataclass(frozen=True)
-class _Item:
-    """One sample of a batch, or none (`pixels` is None) if every replacement was bad too."""
-
-    pixels: Tensor | None
-    caption: str
-    key: str
-    seed: int
-    reading: int
-    bad: tuple[Skipped, ...]
-
-
-class _Samples(Dataset[_Item]):
+class _Samples(Dataset[Item]):
     """The sample at (epoch, index): a pure function of (seed, epoch, index)."""
 
     def __init__(self, source: PairSource, transforms: Sequence[Transform], options: StreamOptions) -> None:
@@ -105,7 +97,7 @@ class _Samples(Dataset[_Item]):
         self._options = options
         self._nouns = NounPrompts(options.nouns)
 
-    def __getitem__(self, position: Place) -> _Item:
+    def __getitem__(self, position: Place) -> Item:
         epoch, index, reading = position
         augmentation, draw, seed = draws(self._options.seed, epoch, index)
         bad: list[Skipped] = []
@@ -117,8 +109,14 @@ class _Samples(Dataset[_Item]):
             pixels, pair = found
             caption = captions.choose(pair.captions, self._options.caption, draw)
             caption = self._nouns.choose(caption, draw)
-            return _Item(pixels, caption, pair.key, seed, reading, tuple(bad))
-        return _Item(None, "", "", seed, reading, tuple(bad))
+            texts = (caption, *self._companions(pair.captions, caption, seed))
+            return Item(pixels, texts, pair.key, seed, reading, tuple(bad))
+        return Item(None, ("",), "", seed, reading, tuple(bad))
+
+    def _companions(self, true: tuple[str, ...], caption: str, seed: int) -> Iterator[str | None]:
+        """What accompanies a caption; each companion draws numbers of its own."""
+        for place, companion in enumerate(self._options.companions):
+            yield companion(true, caption, random.Random(f"{seed} {place}"))
 
     def _read(self, index: int, transform: Transform, seed: int) -> tuple[Tensor, Pair] | BadSample:
         """A pair and the pixels made of its image, or why it cannot be used."""
@@ -137,26 +135,6 @@ class _Samples(Dataset[_Item]):
 def _candidates(index: int, n: int) -> Iterator[int]:
     """The pair at `index`, then others that may stand in for it, each at most once."""
     return ((index + probe * _STRIDE) % n for probe in range(min(n, _PROBES)))
-
-
-class _Collate:
-    """Makes one batch of samples; it runs in the workers, so that tokenising does too."""
-
-    def __init__(self, tokenizers: Sequence[Tokenizer]) -> None:
-        self._tokenizers = tokenizers
-
-    def __call__(self, items: Sequence[_Item]) -> tuple[Any, ...]:
-        bad = tuple(skipped for item in items for skipped in item.bad)
-        pixels = [item.pixels for item in items if item.pixels is not None]
-        if len(pixels) < len(items):
-            return None, None, (), bad
-        texts = [item.caption for item in items]
-        tokenizer = self._tokenizers[items[0].reading]
-        if isinstance(tokenizer, SeededTokenizer):
-            tokens = tokenizer.shortened(texts, [item.seed for item in items])
-        else:
-            tokens = tokenizer(texts)
-        return torch.stack(pixels), tokens, tuple(item.key for item in items), bad
 
 
 class PairStream:
@@ -197,7 +175,7 @@ class PairStream:
         readings = (Reading(transform, tokenizer), *later)
         self._first_steps = [reading.first_step for reading in readings]
         self._samples = _Samples(source, [reading.transform for reading in readings], options)
-        self._collate = _Collate([reading.tokenizer for reading in readings])
+        self._collate = Collate([reading.tokenizer for reading in readings])
         self._found: dict[int, BadSample] = {}
         self._seen = 0
         self.skipped = 0

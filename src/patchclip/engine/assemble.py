@@ -10,12 +10,14 @@ from torch import nn
 
 from patchclip import registry
 from patchclip.config import TrainConfig, chooses, method
+from patchclip.data.companions import Companion
 from patchclip.data.features import FeatureSource, Filling, as_kept
 from patchclip.data.pairs import DECODERS, Columns, PairSource, open_pairs
 from patchclip.data.stream import PairStream, StreamOptions
 from patchclip.engine.align import AlignmentStep, PairwiseHead
 from patchclip.engine.average import HeldAverage
 from patchclip.engine.captions import build_reducer
+from patchclip.engine.extras import build_extras, companions_of, made_whole, trait, with_companions
 from patchclip.engine.head import build_head, frozen_towers, kept_features
 from patchclip.engine.optim import adamw
 from patchclip.engine.parts import Gradients, Parts
@@ -57,7 +59,7 @@ def assemble(
     """
     per_rank_batch(config, world)
     torch.manual_seed(hash_seed((config.train.seed,)))  # initial weights
-    loss: nn.Module = build_method(config, "loss")
+    loss = made_whole(build_method(config, "loss"))
     architecture = build_architecture(config, loss)
     architecture.model.to(device)
     head = build_head(config, architecture, device)
@@ -83,7 +85,7 @@ def assemble(
             on_progress=on_filled,
         )
         source = kept_features(config, source, architecture, towers, filling)
-    stream = open_stream(config, source, architecture, world)
+    stream = open_stream(config, source, architecture, world, tuple(companions_of(config, loss)))
     optim = config.optim
     learnt = nn.ModuleDict({"model": trained, "loss": loss})  # some losses have heads
     optimizer = adamw(learnt, optim.lr, (optim.beta1, optim.beta2), optim.eps, optim.weight_decay)
@@ -114,6 +116,8 @@ def contrastive_step(
 ) -> ContrastiveStep:
     """The step of pre-training: both towers are trained, with a mask slot and the teacher that guides it."""
     model = architecture.model.train()
+    made = autocast(config, device), per_rank_micro_batch(config, world)
+    extras = build_extras(config, architecture, loss, device, *made)
     if config.train.grad_checkpointing:
         model.set_grad_checkpointing(True)
     slot = build_slot(config, model)
@@ -121,9 +125,11 @@ def contrastive_step(
     if config.train.compile:
         compile_blocks(model)
     views = build_views(config.train, loss, slot, teacher)
+    unit_length = bool(trait(loss, "unit_length", True))
+    own = with_companions(loss)
     return ContrastiveStep(
-        shared(Towers(model, views), world, device, config.parallel.strategy),
-        contrastive(loss if views is None else ViewLoss(loss, views.count), config.parallel, world),
+        shared(Towers(model, views, unit_length), world, device, config.parallel.strategy),
+        contrastive(own if views is None else ViewLoss(own, views.count), config.parallel, world),
         slot,
         per_rank_micro_batch(config, world),
         autocast(config, device),
@@ -131,6 +137,7 @@ def contrastive_step(
         world.size,
         teacher,
         views,
+        extras,
     )
 
 
@@ -146,7 +153,7 @@ def build_architecture(config: TrainConfig, loss: nn.Module) -> Architecture:
     """The model; a loss that asks for its own initial temperature and bias gets them."""
     model = config.model
     overrides = dict(model.overrides)
-    initial = getattr(loss, "initial_logits", None)
+    initial = trait(loss, "initial_logits")
     if initial is not None:
         scale, bias = initial
         overrides = {"init_logit_scale": math.log(scale), "init_logit_bias": bias, **overrides}
@@ -178,7 +185,11 @@ def open_source(config: TrainConfig) -> PairSource:
 
 
 def open_stream(
-    config: TrainConfig, source: PairSource, architecture: Architecture, world: World
+    config: TrainConfig,
+    source: PairSource,
+    architecture: Architecture,
+    world: World,
+    companions: tuple[Companion, ...] = (),
 ) -> PairStream:
     """This rank's share of the training batches, preprocessed as the model expects."""
     stream = StreamOptions(
@@ -191,6 +202,7 @@ def open_stream(
         max_bad_share=config.data.max_bad_share,
         nouns=config.data.nouns,
         prefetch=config.data.prefetch,
+        companions=companions,
     )
     reducer = build_reducer(config, source, architecture)
     first, *later = readings(config, architecture, reducer, total_steps(config, len(source)))

@@ -10,6 +10,7 @@ import torch
 from patchclip.config import METHODS, EvalConfig, TrainConfig
 from patchclip.contracts import Batch
 from patchclip.engine.assemble import build_method
+from patchclip.engine.extras import check_wants, made_whole
 from patchclip.engine.head import check_head
 from patchclip.engine.parts import Parts
 from patchclip.engine.ranks.exchange import check_exchange
@@ -48,8 +49,10 @@ def check_methods(config: TrainConfig) -> None:
         ConfigError: an option that its method refuses, or methods that do not go with the loop's settings.
     """
     built = {section: build_method(config, section) for section in METHODS}
-    check_head(config, built["loss"])
-    check_exchange(config, built["loss"])
+    loss = made_whole(built["loss"])
+    check_head(config, loss)
+    check_wants(config, loss)
+    check_exchange(config, loss)
     if config.train.views == 1 and hasattr(built["loss"], "between"):
         raise ConfigError("train.views=1, but this loss compares views of an image: set train.views=2")
     if config.train.micro_batch is not None and hasattr(built["masking"], "last_bias"):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
+from patchclip.engine.extras import Extras
 from patchclip.engine.teacher import Teacher
 from patchclip.engine.views import Views
 from patchclip.models.masked import MaskSlot, hash_seed
@@ -24,21 +25,37 @@ class Towers(nn.Module):
 
     model: Any
 
-    def __init__(self, model: nn.Module, views: Views | None = None) -> None:
+    def __init__(self, model: nn.Module, views: Views | None = None, unit_length: bool = True) -> None:
         super().__init__()
-        self.model, self.views = model, views
+        self.model, self.views, self.unit_length = model, views, unit_length
 
     def forward(self, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Unit-length image and text embeddings [b, e] in float32, exp(logit_scale), logit_bias.
 
-        With views the image embeddings are [b, n, e], see `Views.embed`.
+        With views the image embeddings are [b, n, e], see `Views.embed`; tokens [b, n, s] give text
+        embeddings [b, n, e], zeros where a row of tokens is zeros.
         """
         if self.views is None:
-            image = F.normalize(self.model.encode_image(pixels).float(), dim=-1)
+            image = self.scaled(self.model.encode_image(pixels).float())
         else:
             image = self.views.embed(self.model, pixels)
-        text = F.normalize(encode_text(self.model, tokens).float(), dim=-1)
+        text = self.read(tokens) if tokens.ndim == 2 else self.read_all(tokens)
         return image, text, self.model.logit_scale.exp(), getattr(self.model, "logit_bias", None)
+
+    def scaled(self, embeddings: Tensor) -> Tensor:
+        """Of unit length, unless the loss takes them as they are."""
+        return F.normalize(embeddings, dim=-1) if self.unit_length else embeddings
+
+    def read(self, tokens: Tensor) -> Tensor:
+        """Text embeddings [b, e]."""
+        return self.scaled(encode_text(self.model, tokens).float())
+
+    def read_all(self, tokens: Tensor) -> Tensor:
+        """Text embeddings [b, n, e]; a row without tokens gives zeros (it is read as its caption)."""
+        given = (tokens != 0).any(dim=-1, keepdim=True)  # b n 1
+        filled = torch.where(given, tokens, tokens[:, :1])
+        found = self.read(filled.flatten(0, 1)).unflatten(0, tokens.shape[:2])
+        return torch.where(given, found, torch.zeros_like(found))
 
 
 @dataclass(frozen=True)
@@ -81,6 +98,7 @@ class ContrastiveStep:
         ranks: processes that share the batch; a mask follows its sample, not the process that draws it.
         teacher: of a guided masker; it sees each batch before the model does.
         views: those that `net` cuts.
+        extras: what the loss is computed with beside the embeddings.
     """
 
     net: nn.Module
@@ -92,6 +110,7 @@ class ContrastiveStep:
     ranks: int = 1
     teacher: Teacher | None = None
     views: Views | None = None
+    extras: Extras | None = None
 
     def __call__(
         self, pixels: Tensor, tokens: Tensor, seed: tuple[int, ...], scale: Scale
@@ -100,7 +119,7 @@ class ContrastiveStep:
 
         Args:
             pixels: [b, 3, h, w] on the model's device.
-            tokens: [b, s] on the model's device.
+            tokens: [b, s] on the model's device, or [b, n, s] with companions behind each caption.
             seed: of masks (run seed and step) and of dropout (rank too): run seed, step, rank.
             scale: applied to the loss before backward (the gradient scaler's, in fp16).
 
@@ -108,10 +127,11 @@ class ContrastiveStep:
             The loss's terms, detached.
         """
         with self.kernels():
+            given = {} if self.extras is None else self.extras(pixels, tokens, (seed[0], seed[1]))
             if self.micro_batch is None or self.micro_batch >= len(pixels):
-                terms = self.in_one_pass(pixels, tokens, seed, scale)
+                terms = self.in_one_pass(pixels, tokens, seed, scale, given)
             else:
-                terms = self.in_two_passes(pixels, tokens, seed, scale)
+                terms = self.in_two_passes(pixels, tokens, seed, scale, given)
         return {name: value.detach() for name, value in terms.items()}
 
     def embed(
@@ -122,7 +142,7 @@ class ContrastiveStep:
         run, step, rank = seed
         rows = (rank * part.whole + part.first, self.ranks * part.whole)
         if self.teacher is not None:
-            self.teacher.see(part.pixels, part.tokens)
+            self.teacher.see(part.pixels, part.tokens if part.tokens.ndim == 2 else part.tokens[:, 0])
         if self.views is not None:
             self.views.aim((run, step), rows, replay)
         elif self.slot is not None:
@@ -131,17 +151,17 @@ class ContrastiveStep:
         return out
 
     def in_one_pass(
-        self, pixels: Tensor, tokens: Tensor, seed: tuple[int, ...], scale: Scale
+        self, pixels: Tensor, tokens: Tensor, seed: tuple[int, ...], scale: Scale, extras: dict[str, Any]
     ) -> dict[str, Tensor]:
         """Forward and backward of the whole batch."""
         with self.autocast():
             embedded = self.embed(Part(pixels, tokens, 0, 0, len(pixels)), seed)
-        terms: dict[str, Tensor] = self.loss(*embedded)
+        terms: dict[str, Tensor] = self.loss(*embedded, **extras)
         scale(total(terms)).backward()
         return terms
 
     def in_two_passes(
-        self, pixels: Tensor, tokens: Tensor, seed: tuple[int, ...], scale: Scale
+        self, pixels: Tensor, tokens: Tensor, seed: tuple[int, ...], scale: Scale, extras: dict[str, Any]
     ) -> dict[str, Tensor]:
         """Embeddings without graph, the loss's gradient at them, then each micro-batch with graph."""
         size = self.micro_batch or len(pixels)
@@ -156,7 +176,7 @@ class ContrastiveStep:
         image = torch.cat([e[0] for e in embedded]).requires_grad_()
         text = torch.cat([e[1] for e in embedded]).requires_grad_()
         logits = [None if v is None else v.detach().requires_grad_() for v in embedded[0][2:]]
-        terms = self.loss(image, text, *logits)
+        terms = self.loss(image, text, *logits, **extras)
         scale(total(terms)).backward()
         for part in parts:
             last = part is parts[-1]

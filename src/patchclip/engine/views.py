@@ -109,10 +109,12 @@ class ViewLoss(nn.Module):
         super().__init__()
         self.loss, self.count = loss, count
 
-    def forward(self, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor | None) -> dict[str, Tensor]:
+    def forward(
+        self, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor | None, **extras: Any
+    ) -> dict[str, Tensor]:
         """Terms of the loss; image [b, v or v + 1, e]."""
         views = image[:, : self.count].unbind(dim=1)
-        each = [self.loss(view, text, scale, bias) for view in views]
+        each = [self.loss(view, text, scale, bias, **extras) for view in views]
         terms = {name: torch.stack([found[name] for found in each]).mean(dim=0) for name in each[0]}
         between: Any = getattr(self.loss, "between", None)
         if between is not None:

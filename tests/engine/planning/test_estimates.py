@@ -194,3 +194,22 @@ def test_shards_hold_a_part_of_what_weights_need() -> None:
         assert parts[name] == one[name] / 8
     assert one["copies"] - parts["copies"] == pytest.approx(4 * model.parameters / 2**30)
     assert parts["activations"] == one["activations"]
+
+
+def test_companions_and_a_frozen_teacher_cost_what_torch_counts() -> None:
+    architecture, inputs, pixels, tokens = trained("native", 0.0, False)
+    model, step = architecture.model, Step(2)
+    told = measure(model, architecture.model_cfg)
+    plain = pair_flops(told, inputs, step)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        model.encode_text(tokens)
+    one_text = counter.get_total_flops() / 2
+    assert pair_flops(told, replace(inputs, texts=3), step) - plain == pytest.approx(6 * one_text)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        model.encode_text(tokens)
+        model.encode_image(pixels)
+    teacher = pair_flops(told, replace(inputs, teacher=inputs.patches), step) - plain
+    assert teacher == pytest.approx(counter.get_total_flops() / 2, rel=0.02)
+    memory = [step_memory(told, each, step) for each in (inputs, replace(inputs, texts=2, teacher=4))]
+    assert memory[1]["activations"] > memory[0]["activations"]
+    assert memory[1]["copies"] > memory[0]["copies"]

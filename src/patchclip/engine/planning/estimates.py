@@ -18,6 +18,8 @@ class Inputs:
         words: text tokens.
         views: crops of the image that pass the tower.
         guide: patches that the masker's teacher sees, 0 without one.
+        texts: of the pair: the caption and its companions.
+        teacher: patches that the loss's teacher sees, 0 without one; it reads the caption, too.
     """
 
     patches: float
@@ -25,6 +27,8 @@ class Inputs:
     words: float
     views: int = 1
     guide: float = 0
+    texts: int = 1
+    teacher: float = 0
 
 
 @dataclass(frozen=True)
@@ -115,16 +119,19 @@ def pair_flops(model: Outline, inputs: Inputs, step: Step) -> float:
     image, text = model.image, model.text
     tokens, words = inputs.kept + image.prefix, inputs.words + text.prefix
     stem = inputs.views * image.stem * inputs.patches
-    blocks = inputs.views * image.blocks_macs(tokens) + text.blocks_macs(words)
-    heads = inputs.views * image.head_macs(tokens) + text.head_macs(words)
+    blocks = inputs.views * image.blocks_macs(tokens) + inputs.texts * text.blocks_macs(words)
+    heads = inputs.views * image.head_macs(tokens) + inputs.texts * text.head_macs(words)
     macs = 2 * stem + 3 * blocks + 3 * heads
     if step.recompute:
-        macs += inputs.views * image.again_macs(tokens) + text.again_macs(words)
+        macs += inputs.views * image.again_macs(tokens) + inputs.texts * text.again_macs(words)
     if step.in_two_passes:
         macs += stem + blocks + heads
     if inputs.guide:
         seen = inputs.guide + image.prefix
         macs += image.stem * inputs.guide + image.blocks_macs(seen)
+    if inputs.teacher:
+        seen = inputs.teacher + image.prefix
+        macs += image.stem * inputs.teacher + image.blocks_macs(seen) + text.blocks_macs(words)
     logits = inputs.views * step.products * step.batch * model.width
     return 2 * (macs + logits)
 
@@ -154,7 +161,7 @@ def step_memory(model: Outline, inputs: Inputs, step: Step, guided: bool = False
     """GiB that a step takes on each GPU at its peak, by what they hold.
 
     Weights, gradients and both moments of AdamW are float32. `copies` are autocast's half-precision weights,
-    the buckets of DistributedDataParallel, averaged weights and a teacher. FSDP2 holds 1 / ranks of weights,
+    the buckets of DistributedDataParallel, averaged weights and teachers. FSDP2 holds 1 / ranks of weights,
     gradients, moments and averages; blocks that are gathered for a moment are not counted. Activations are
     what the blocks keep (`Tower.saved`), with checkpointing their inputs and one block's. `logits` are five
     matrices of those a rank has: logits, two log-softmaxes and two gradients; four in tiles. The allocator's
@@ -173,13 +180,13 @@ def step_memory(model: Outline, inputs: Inputs, step: Step, guided: bool = False
     part = 1 / step.ranks if step.sharded else 1.0
     buckets = step.ranks > 1 and not step.sharded
     copies = half + 4 * parameters * (buckets + part * step.averaged) + 4 * model.image.parameters * guided
+    copies += (4 * parameters + half) * bool(inputs.teacher)
     side = model.image.patch**2 * inputs.patches
     pixels = (
         inputs.views * side * 3 * (4 + step.bytes) + inputs.views * inputs.patches * model.image.width * 4
     )
-    kept = activations(model.image, inputs.kept, step) * inputs.views + activations(
-        model.text, inputs.words, step
-    )
+    images = inputs.views * activations(model.image, inputs.kept, step)
+    kept = images + inputs.texts * activations(model.text, inputs.words, step)
     found = {
         "weights": part * 4 * parameters,
         "gradients": part * 4 * parameters,

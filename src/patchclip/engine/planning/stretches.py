@@ -1,12 +1,13 @@
 """How image size, patches kept and text tokens change in the course of a run, and what a pair costs then."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from patchclip.config import TrainConfig
 from patchclip.contracts import Guided, Masker, Resizing
 from patchclip.engine.assemble import build_method
+from patchclip.engine.extras import COMPANIONS, TEACHER, made_whole, wants_of
 from patchclip.engine.planning.estimates import Inputs, Step, pair_flops
 from patchclip.engine.stages import stage_at
 from patchclip.models.cost import Outline
@@ -70,6 +71,8 @@ def walk(
 def look(config: TrainConfig, model: Outline, steps: int, step: Step) -> Iterator[Moment]:
     """What holds at up to `SAMPLED` steps, evenly spread over the run."""
     masker: Masker = build_method(config, "masking")
+    wants = wants_of(made_whole(build_method(config, "loss")))
+    texts = 1 + len([name for name in wants if name in COMPANIONS])
     count = min(steps, SAMPLED)
     views = config.train.views
     tail = round(steps * (1 - config.train.unmasked_share))
@@ -78,6 +81,8 @@ def look(config: TrainConfig, model: Outline, steps: int, step: Step) -> Iterato
         size, words = sizes_at(config, model, now, steps)
         masked = now < tail and config.masking["name"] != "none"
         inputs = inputs_at(masker, model, (size, words, views), now / steps if masked else None)
+        seen = (size // model.image.patch) ** 2 if {*wants} & {*TEACHER} else 0
+        inputs = replace(inputs, texts=texts, teacher=seen)
         yield Moment(now / steps, size, words, masked, inputs, pair_flops(model, inputs, step))
 
 

@@ -175,11 +175,15 @@ class GatheredLoss(nn.Module):
         super().__init__()
         self.loss, self.world = loss, world
 
-    def forward(self, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor | None) -> dict[str, Tensor]:
-        """Terms of the loss over world * b pairs."""
+    def forward(
+        self, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor | None, **extras: Any
+    ) -> dict[str, Tensor]:
+        """Terms of the loss over world * b pairs; extras are rows without a gradient, or the same on all."""
         if self.world.size > 1:
             image, text = AllGather.apply(image), AllGather.apply(text)
-        terms: dict[str, Tensor] = self.loss(image, text, scale, bias)
+            rows = [name for name, value in extras.items() if isinstance(value, Tensor) and value.ndim]
+            extras |= {name: gathered_rows(extras[name]) for name in rows}
+        terms: dict[str, Tensor] = self.loss(image, text, scale, bias, **extras)
         return terms
 
 

@@ -1,0 +1,227 @@
+"""What a loss is computed with beside the embeddings of the pairs: `contracts.Loss` names these extras."""
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from patchclip import spec
+from patchclip.config import TrainConfig, chooses
+from patchclip.contracts import Wrapping
+from patchclip.data.companions import Companion, Corrupted, ShortText
+from patchclip.errors import ConfigError
+from patchclip.models.architectures import WITH_WEIGHTS, Architecture
+from patchclip.models.masked import hash_seed
+from patchclip.models.text import encode_text
+from patchclip.models.towers import load
+
+COMPANIONS = ("negative_text", "short_text")
+"""Extras that are texts beside each caption, in the order in which a batch holds them."""
+
+TEACHER = ("teacher_image", "teacher_text", "teacher_scale")
+KNOWN = {*COMPANIONS, *TEACHER, "generator", "reference_text"}
+DRAWS = 3
+"""Last part of the seed of a loss's generator, so that it has numbers of its own beside the masks."""
+
+
+class WithCompanions(nn.Module):
+    """A loss of texts [b, n, e]: behind each caption's own embedding lie those of its companions.
+
+    Args:
+        loss: takes the companions as extras.
+        names: of the extras, in their order.
+    """
+
+    def __init__(self, loss: nn.Module, names: Sequence[str]) -> None:
+        super().__init__()
+        self.loss, self.names = loss, tuple(names)
+
+    def forward(
+        self, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor | None, **extras: Any
+    ) -> dict[str, Tensor]:
+        """Terms of the loss."""
+        own, *others = text.unbind(dim=1)
+        given = dict(zip(self.names, others, strict=True))
+        terms: dict[str, Tensor] = self.loss(image, own, scale, bias, **given, **extras)
+        return terms
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a loss wants of each batch that has no gradient; computed once a batch, on this rank.
+
+    Args:
+        wants: names, from `contracts.Loss`.
+        device: of the run.
+        autocast: makes the context of mixed precision.
+        micro_batch: pairs encoded at once, or None for all.
+        teacher: the towers as they were before training, frozen, if they are wanted.
+        reference: model of another, frozen text tower, if it is wanted.
+    """
+
+    wants: tuple[str, ...]
+    device: torch.device
+    autocast: Callable[[], contextlib.AbstractContextManager[object]]
+    micro_batch: int | None = None
+    teacher: Any = None
+    reference: Any = None
+
+    @torch.no_grad()
+    def __call__(self, pixels: Tensor, tokens: Tensor, seed: tuple[int, int]) -> dict[str, Any]:
+        """The extras of a batch.
+
+        Args:
+            pixels: [b, 3, h, w].
+            tokens: [b, s], or [b, n, s] with companions behind each caption.
+            seed: of what the loss draws: run and step, the same on every rank.
+        """
+        found: dict[str, Any] = {}
+        own = tokens if tokens.ndim == 2 else tokens[:, 0]
+        if "generator" in self.wants:
+            found["generator"] = torch.Generator(self.device).manual_seed(hash_seed((*seed, DRAWS)))
+        with self.autocast():
+            if self.teacher is not None:
+                found["teacher_image"] = self.rows(self.teacher.encode_image, pixels)
+                found["teacher_text"] = self.rows(lambda part: encode_text(self.teacher, part), own)
+                found["teacher_scale"] = self.teacher.logit_scale.exp()
+            if self.reference is not None:
+                found["reference_text"] = self.rows(lambda part: encode_text(self.reference, part), own)
+        return found
+
+    def rows(self, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+        """Unit-length embeddings, float32, some at a time."""
+        size = self.micro_batch or len(inputs)
+        return torch.cat([F.normalize(encode(part).float(), dim=-1) for part in inputs.split(size)])
+
+
+def made_whole(loss: nn.Module) -> nn.Module:
+    """The loss, with the one that it wraps, if it wraps one.
+
+    Raises:
+        ConfigError: the inner loss is unknown, wraps another, or takes embeddings of any length.
+    """
+    if isinstance(loss, Wrapping):
+        inner: nn.Module = spec.build("losses", spec.inner(loss.wraps))
+        if isinstance(inner, Wrapping) or not getattr(inner, "unit_length", True):
+            raise ConfigError(
+                f"loss.wraps={loss.wraps!r} cannot stand inside {type(loss).__name__}: it must be a loss of "
+                "unit-length embeddings that wraps no other, as clip, siglip or contrastive_gap"
+            )
+        loss.inner = inner
+    return loss
+
+
+def trait(loss: Any, name: str, default: Any = None) -> Any:
+    """An attribute of a loss, or of the one that it wraps."""
+    inner = loss.inner if isinstance(loss, Wrapping) else None
+    return getattr(loss, name, getattr(inner, name, default))
+
+
+def wants_of(loss: Any) -> tuple[str, ...]:
+    """Names of the extras that a loss, or the one that it wraps, is computed with."""
+    inner = loss.inner if isinstance(loss, Wrapping) else None
+    return tuple(dict.fromkeys([*getattr(loss, "wants", ()), *getattr(inner, "wants", ())]))
+
+
+def check_wants(config: TrainConfig, loss: Any) -> None:
+    """Raises ConfigError for a loss whose extras this run cannot give, and for extras that no loss wants."""
+    wants, name = wants_of(loss), config.loss.get("name")
+    unknown = [want for want in wants if want not in KNOWN]
+    if unknown:
+        raise ConfigError(
+            f"loss.name={name} wants {', '.join(unknown)}, which a run cannot give it "
+            f"(Known: {', '.join(sorted(KNOWN))}): call it from Python"
+        )
+    if wants and chooses(config, "head"):
+        raise ConfigError(f"loss.name={name} wants {', '.join(wants)}, which a head is not trained with")
+    if config.train.views > 1 and not trait(loss, "unit_length", True):
+        raise ConfigError(
+            f"train.views={config.train.views}, but loss.name={name} takes embeddings that are not of unit "
+            "length, which views are: set train.views=1"
+        )
+    negatives = config.data.negatives
+    if "negative_text" in wants and negatives is None:
+        raise ConfigError(f"loss.name={name} learns of false captions: set data.negatives=hard, or swap")
+    if "negative_text" not in wants and negatives is not None:
+        raise ConfigError(
+            f"data.negatives={negatives}, but loss.name={name} does not look at false captions: unset it, or "
+            "take loss.name=triplet"
+        )
+    if {*wants} & {*TEACHER} and not starts_trained(config):
+        raise ConfigError(
+            f"loss.name={name} holds the model to what it was before training, so it must have been trained: "
+            "set model.pretrained"
+        )
+
+
+def starts_trained(config: TrainConfig) -> bool:
+    """Whether the model starts from weights that were trained."""
+    name = config.model.name
+    return bool(config.model.pretrained) or name.startswith(WITH_WEIGHTS) or Path(name).is_dir()
+
+
+def companions_of(config: TrainConfig, loss: Any) -> Iterator[Companion]:
+    """What the stream puts beside each caption, in the order of `COMPANIONS`."""
+    wants = wants_of(loss)
+    if "negative_text" in wants and config.data.negatives is not None:
+        yield Corrupted(spec.build("corruptors", config.data.negatives))
+    if "short_text" in wants:
+        yield ShortText()
+
+
+def with_companions(loss: nn.Module) -> nn.Module:
+    """A loss that takes the texts of its companions apart, if it has any."""
+    names = [name for name in COMPANIONS if name in wants_of(loss)]
+    return WithCompanions(loss, names) if names else loss
+
+
+def build_extras(
+    config: TrainConfig,
+    architecture: Architecture,
+    loss: Any,
+    device: torch.device,
+    autocast: Callable[[], contextlib.AbstractContextManager[object]],
+    micro_batch: int | None,
+) -> Extras | None:
+    """What the loss wants without a gradient; None where it wants nothing. Call it before masks are attached.
+
+    Raises:
+        ConfigError: the reference reads other tokens than the model.
+    """
+    wants = tuple(want for want in wants_of(loss) if want not in COMPANIONS)
+    if not wants:
+        return None
+    teacher = frozen(copy.deepcopy(architecture.model)) if {*wants} & {*TEACHER} else None
+    reference = None
+    if "reference_text" in wants:
+        reference = reference_of(trait(loss, "reference"), architecture, device)
+    return Extras(wants, device, autocast, micro_batch, teacher, reference)
+
+
+def reference_of(name: str, architecture: Architecture, device: torch.device) -> nn.Module:
+    """The model whose frozen text tower compares captions.
+
+    Raises:
+        ConfigError: its tokenizer is another one, or its context is shorter.
+    """
+    found = load(name, device=str(device))
+    probe = ["a photo of 3 cats, Zürich", "x"]
+    ours, theirs = architecture.tokenizer(probe), found.tokenizer(probe)
+    width = min(ours.shape[1], theirs.shape[1])
+    if ours.shape[1] > theirs.shape[1] or not torch.equal(ours[:, :width], theirs[:, :width]):
+        raise ConfigError(
+            f"loss.reference={name} reads other tokens than {architecture.name}, or fewer: take a CLIP with "
+            f"the same tokenizer and a context of at least {ours.shape[1]} tokens"
+        )
+    return frozen(found.model)
+
+
+def frozen(model: nn.Module) -> nn.Module:
+    """The model in eval mode, without gradients."""
+    return model.eval().requires_grad_(False)
