@@ -64,3 +64,24 @@ def copied(state: Any) -> Any:
     if isinstance(state, dict):
         return {key: copied(value) for key, value in state.items()}
     return state.clone() if isinstance(state, Tensor) else state
+
+
+def go_the_same_way(
+    stream: str,
+    clipper: GradClipper,
+    ours: tuple[Any, torch.optim.Optimizer],
+    theirs: tuple[Any, torch.optim.Optimizer],
+) -> None:
+    """Our clipper with a plain optimizer, and one that clips by itself, move the same weights alike."""
+    (net, plain), (other, clipping) = ours, theirs
+    names = [name for name, weight in net.named_parameters() if weight.grad is not None]
+    for step, norm in enumerate(STREAMS[stream]):
+        fresh: Any = of_norm(norm, step, torch.float64)
+        for name in names:
+            net[name].grad, other[name].grad = fresh[name].grad, fresh[name].grad.clone()
+        clipper(net.named_parameters())
+        plain.step()
+        clipping.step()
+    for name in names:
+        assert net[name].abs().max() > 0
+        torch.testing.assert_close(net[name], other[name], rtol=1e-4, atol=1e-7)

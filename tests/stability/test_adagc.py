@@ -10,7 +10,7 @@ from torch import nn
 from patchclip.errors import ConfigError
 from patchclip.stability.adagc import AdaGC
 from tests.stability._networks import network
-from tests.stability._streams import STREAMS, norm_of, of_norm, play
+from tests.stability._streams import STREAMS, go_the_same_way, norm_of, of_norm, play
 
 GRADIENTS = ("matrix", "vector", "scalar")
 
@@ -63,17 +63,7 @@ def test_equal_to_pytorch_optimizer(stream: str) -> None:
     options = {"lr": 0.01, "betas": (0.9, 0.98), "weight_decay": 0.1, "eps": 1e-12}
     mine = torch.optim.AdamW([ours[name] for name in GRADIENTS], **options)
     reference = TheirAdaGC([theirs[name] for name in GRADIENTS], warmup_steps=20, **options)
-    clipper = AdaGC(warmup=20)
-    for step, norm in enumerate(STREAMS[stream]):
-        fresh = of_norm(norm, step, torch.float64)
-        for name in GRADIENTS:
-            ours[name].grad, theirs[name].grad = fresh[name].grad, fresh[name].grad.clone()
-        clipper(ours.named_parameters())
-        mine.step()
-        reference.step()
-    for name in GRADIENTS:
-        assert ours[name].abs().max() > 0
-        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-7)
+    go_the_same_way(stream, AdaGC(warmup=20), (ours, mine), (theirs, reference))
 
 
 def test_a_spike_in_one_tensor_leaves_all_others_bit_for_bit() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from patchclip.errors import ConfigError
 from patchclip.stability.stable_spam import StableSPAM
 from tests.stability._networks import network
-from tests.stability._streams import STREAMS, norm_of, of_norm, play
+from tests.stability._streams import STREAMS, go_the_same_way, norm_of, of_norm, play
 
 GRADIENTS = ("matrix", "vector", "scalar")
 
@@ -58,17 +58,7 @@ def test_equal_to_pytorch_optimizer(stream: str) -> None:
     options: dict[str, Any] = {"lr": 0.01, "betas": (0.9, 0.98), "weight_decay": 0.1, "eps": 1e-8}
     mine = torch.optim.AdamW([ours[name] for name in GRADIENTS], **options)
     reference = TheirStableSPAM([theirs[name] for name in GRADIENTS], update_proj_gap=10**9, **options)
-    clipper = StableSPAM()
-    for step, norm in enumerate(STREAMS[stream]):
-        fresh = of_norm(norm, step, torch.float64)
-        for name in GRADIENTS:
-            ours[name].grad, theirs[name].grad = fresh[name].grad, fresh[name].grad.clone()
-        clipper(ours.named_parameters())
-        mine.step()
-        reference.step()
-    for name in GRADIENTS:
-        assert ours[name].abs().max() > 0
-        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-7)
+    go_the_same_way(stream, StableSPAM(), (ours, mine), (theirs, reference))
 
 
 @pytest.mark.parametrize("scale", [1e-7, 1e5])

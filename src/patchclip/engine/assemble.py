@@ -85,7 +85,7 @@ def assemble(
             on_progress=on_filled,
         )
         source = kept_features(config, source, architecture, towers, filling)
-    stream = open_stream(config, source, architecture, world, tuple(companions_of(config, loss)))
+    stream = open_stream(config, source, architecture, world, tuple(companions_of(config, loss, source)))
     optim = config.optim
     learnt = nn.ModuleDict({"model": trained, "loss": loss})  # some losses have heads
     optimizer = adamw(learnt, optim.lr, (optim.beta1, optim.beta2), optim.eps, optim.weight_decay)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from patchclip import spec
 from patchclip.config import TrainConfig, chooses
-from patchclip.contracts import Wrapping
-from patchclip.data.companions import Companion, Corrupted, ShortText
+from patchclip.contracts import TextCorruptor, Wrapping
+from patchclip.data.companions import Companion, Corrupted, Fitted, ShortText
+from patchclip.data.pairs import PairSource
 from patchclip.errors import ConfigError
 from patchclip.models.architectures import WITH_WEIGHTS, Architecture
 from patchclip.models.masked import hash_seed
@@ -26,6 +27,9 @@ COMPANIONS = ("negative_text", "short_text")
 
 TEACHER = ("teacher_image", "teacher_text", "teacher_scale")
 KNOWN = {*COMPANIONS, *TEACHER, "generator", "reference_text"}
+READ = 20_000
+"""Pairs whose captions a corruptor learns from."""
+
 DRAWS = 3
 """Last part of the seed of a loss's generator, so that it has numbers of its own beside the masks."""
 
@@ -166,13 +170,25 @@ def starts_trained(config: TrainConfig) -> bool:
     return bool(config.model.pretrained) or name.startswith(WITH_WEIGHTS) or Path(name).is_dir()
 
 
-def companions_of(config: TrainConfig, loss: Any) -> Iterator[Companion]:
+def companions_of(config: TrainConfig, loss: Any, source: PairSource) -> Iterator[Companion]:
     """What the stream puts beside each caption, in the order of `COMPANIONS`."""
     wants = wants_of(loss)
     if "negative_text" in wants and config.data.negatives is not None:
-        yield Corrupted(spec.build("corruptors", config.data.negatives))
+        yield Corrupted(corruptor_of(config.data.negatives, source))
     if "short_text" in wants:
         yield ShortText()
+
+
+def corruptor_of(chosen: str, source: PairSource) -> TextCorruptor:
+    """The corruptor that `data.negatives` describes; one that learns from captions gets those of the source.
+
+    They are those of up to `READ` pairs, spread evenly: the same on every rank.
+    """
+    made: TextCorruptor = spec.build("corruptors", chosen)
+    if isinstance(made, Fitted):
+        rows = range(0, len(source), max(1, len(source) // READ))
+        made = made.fitted(text for row in rows for text in source.texts(row))
+    return made
 
 
 def with_companions(loss: nn.Module) -> nn.Module:
