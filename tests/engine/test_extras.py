@@ -128,6 +128,20 @@ def test_the_teacher_is_the_model_before_training_and_stays() -> None:
     assert not any(before[name].requires_grad for name in ("teacher_image", "teacher_text", "teacher_scale"))
 
 
+def test_a_teacher_of_raw_embeddings_gives_them_raw() -> None:
+    made = architecture()
+    pixels, tokens = torch.randn(2, 3, 32, 32), tokens_of(2, 1)[:, 0]
+    tokens[0] = tokens[1]
+    loss = Against()
+    loss.unit_length = False
+    extras = build_extras(TrainConfig(), made, loss, CPU, contextlib.nullcontext, None)
+    assert extras is not None
+    found = extras(pixels, tokens, (0, 0))
+    expected = Towers(made.model.eval(), unit_length=False)(pixels, tokens)
+    torch.testing.assert_close(found["teacher_image"], expected[0])
+    torch.testing.assert_close(found["teacher_text"], expected[1])
+
+
 def test_draws_follow_the_step_alone() -> None:
     extras = Extras(("generator",), CPU, contextlib.nullcontext)
     nothing = torch.zeros(1, 3, 8, 8), torch.zeros(1, 4, dtype=torch.int64)

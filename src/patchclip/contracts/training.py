@@ -23,7 +23,8 @@ class Loss(Protocol):
         negative_text               [b,e] of a caption that is false of image i; zeros where there is none
         short_text                  [b,e] of a shorter caption of image i; zeros where there is none
         negative_image              [b,e] of an image that the caption is false of; zeros where there is none
-        teacher_image teacher_text  [b,e] of the towers as they were before training, without a gradient
+        teacher_image teacher_text  [b,e] of the towers as they were before training, without a gradient; of
+                                    unit length unless `unit_length` is False
         teacher_scale               0-d, exp(logit_scale) of these
         reference_text              [b,f] of another, frozen text tower, which `reference` names; unit length
     """

@@ -67,6 +67,7 @@ class Extras:
         micro_batch: pairs encoded at once, or None for all.
         teacher: the towers as they were before training, frozen, if they are wanted.
         reference: model of another, frozen text tower, if it is wanted.
+        unit_length: whether the teacher's embeddings are of unit length, as those of the model.
     """
 
     wants: tuple[str, ...]
@@ -75,6 +76,7 @@ class Extras:
     micro_batch: int | None = None
     teacher: Any = None
     reference: Any = None
+    unit_length: bool = True
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor, tokens: Tensor, seed: tuple[int, int]) -> dict[str, Any]:
@@ -95,13 +97,15 @@ class Extras:
                 found["teacher_text"] = self.rows(lambda part: encode_text(self.teacher, part), own)
                 found["teacher_scale"] = self.teacher.logit_scale.exp()
             if self.reference is not None:
-                found["reference_text"] = self.rows(lambda part: encode_text(self.reference, part), own)
+                rows = self.rows(lambda part: encode_text(self.reference, part), own)
+                found["reference_text"] = F.normalize(rows, dim=-1)
         return found
 
     def rows(self, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-        """Unit-length embeddings, float32, some at a time."""
+        """Embeddings, float32, some at a time."""
         size = self.micro_batch or len(inputs)
-        return torch.cat([F.normalize(encode(part).float(), dim=-1) for part in inputs.split(size)])
+        found = torch.cat([encode(part).float() for part in inputs.split(size)])
+        return F.normalize(found, dim=-1) if self.unit_length else found
 
 
 def made_whole(loss: nn.Module) -> nn.Module:
@@ -217,7 +221,8 @@ def build_extras(
     reference = None
     if "reference_text" in wants:
         reference = reference_of(trait(loss, "reference"), architecture, device)
-    return Extras(wants, device, autocast, micro_batch, teacher, reference)
+    unit_length = bool(trait(loss, "unit_length", True))
+    return Extras(wants, device, autocast, micro_batch, teacher, reference, unit_length)
 
 
 def reference_of(name: str, architecture: Architecture, device: torch.device) -> nn.Module:
