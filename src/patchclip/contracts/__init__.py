@@ -43,6 +43,8 @@ from patchclip.contracts.towers import (
     ImageTower,
     Patches,
     PatchHead,
+    Pooling,
+    Readout,
 )
 from patchclip.contracts.training import (
     ClipStats,
@@ -72,6 +74,8 @@ __all__ = [
     "Pair",
     "PatchHead",
     "Patches",
+    "Pooling",
+    "Readout",
     "Reducer",
     "Resizing",
     "ScoreFunction",

@@ -99,6 +99,59 @@ class ImageTower(Protocol):
         """Final norm and projection of each patch token, pooled alone; not normalised."""
 
 
+class Readout(Protocol):
+    """How one batch was pooled, which tells what anything added to its tokens adds to the image embedding.
+
+    The final norm's mean and deviation, and the weights of an attention pool, are held as the tokens made
+    them: what is left is linear. Terms are not of unit length.
+    """
+
+    @property
+    def places(self) -> slice:
+        """The tokens that are pooled."""
+
+    @property
+    def bias(self) -> Float[Tensor, "b e"]:
+        """What the pooling adds whatever the tokens are: its biases, and an MLP behind an attention pool."""
+
+    def direct(self, added: Float[Tensor, "#b #p d"]) -> Float[Tensor, "b e"]:
+        """What `added` to the tokens at `places` adds to the embedding (b = 1 or p = 1: the same to all)."""
+        ...
+
+    def attended(
+        self, block: Block, tokens: Float[Tensor, "b t d"], by_token: bool, by_head: bool
+    ) -> Float[Tensor, "b #t m e"]:
+        """What the heads of a block add that read `tokens`, without the bias behind them.
+
+        Args:
+            block: of the tower.
+            tokens: in front of the block.
+            by_token: keep the tokens read apart; their sum otherwise, t = 1.
+            by_head: keep the heads apart; their sum otherwise, m = 1.
+
+        Raises:
+            TowerError: a block that norms what its heads put out.
+        """
+        ...
+
+    def offset(self, block: Block) -> Float[Tensor, "b e"]:
+        """What the bias behind the heads of a block adds."""
+        ...
+
+
+@runtime_checkable
+class Pooling(Protocol):
+    """An image tower that says how it makes one embedding of its last tokens."""
+
+    def readout(self, tokens: Float[Tensor, "b t d"]) -> Readout:
+        """How these tokens, behind the last block, are pooled.
+
+        Raises:
+            TowerError: pooling that is no weighted sum (maximum), or a projection that is not linear.
+        """
+        ...
+
+
 @runtime_checkable
 class DenseMethod(Protocol):
     """A way to read patch features in the space of the texts out of an image tower.
@@ -123,11 +176,11 @@ class Encoder(Protocol):
     def device(self) -> torch.device: ...
 
     def encode_image(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b e"]:
-        """Unit-length image embeddings."""
+        """Image embeddings: of unit length, or rows of another similarity (models/similarity.py)."""
         ...
 
     def encode_text(self, tokens: Int64[Tensor, "n s"]) -> Float[Tensor, "n e"]:
-        """Unit-length text embeddings."""
+        """Text embeddings, likewise."""
         ...
 
     def patch_features(self, pixels: Float[Tensor, "b 3 h w"]) -> Patches:

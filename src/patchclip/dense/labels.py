@@ -194,6 +194,7 @@ def templates_of(prompts: str | tuple[str, ...]) -> tuple[str, ...]:
 
 def encode(encoder: Any, names: Sequence[str], templates: Sequence[str]) -> Float[Tensor, "m e"]:
     """Unit-length mean over the templates of unit-length embeddings, float32, in bounded batches."""
+    encoder = encoder.unit() if hasattr(encoder, "unit") else encoder  # whatever it scores images by
     rows = max(1, TEXTS // len(templates))
     means = []
     for i in range(0, len(names), rows):

@@ -30,6 +30,7 @@ from patchclip.engine.safety.rollback import must_wait, roll_back
 from patchclip.engine.safety.signals import Stop, StopVote, stop_signals
 from patchclip.engine.safety.watch import loss_watch
 from patchclip.engine.schedule import prepare
+from patchclip.engine.scoring import scored
 from patchclip.engine.validation import evaluate_parts
 from patchclip.errors import CheckpointError, Interrupted
 from patchclip.models.towers import pick_device
@@ -275,7 +276,7 @@ class Loop:
         if status == "done":
             weights = parts.final_weights()
             if self.world.main:
-                checkpoint.save_final(run, parts.architecture, weights, parts.head)
+                checkpoint.save_final(run, scored(parts), weights, parts.head)
             self.validate(step)
         write_summary(parts, self.config, self.world, result)
         self.journal.event("stop", step, status=status, total_steps=parts.total_steps)

@@ -9,6 +9,7 @@ import torch
 
 from patchclip.config import TrainConfig
 from patchclip.engine.parts import Parts
+from patchclip.engine.scoring import scored
 from patchclip.evaluation._runner import evaluate
 from patchclip.evaluation.embedder import Encoding
 from patchclip.evaluation.result import Result
@@ -22,7 +23,7 @@ def evaluate_parts(config: TrainConfig, parts: Parts, final: Any) -> dict[str, A
     log.info("evaluating on %s", config.eval.root)
     final.eval()
     model, head = (final, None) if parts.head is None else (parts.model, final)
-    encoder = ClipEncoder(replace(parts.architecture, name=config.output, model=model), head=head)
+    encoder = ClipEncoder(replace(scored(parts), name=config.output, model=model), head=head)
     output = Path(config.output) / "eval"
     with torch.compiler.set_stance("force_eager"):  # each batch of another size would be a graph of its own
         results = evaluate(

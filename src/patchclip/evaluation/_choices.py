@@ -1,6 +1,6 @@
 """Which questions of images and captions a model answers, from the cosines of each question.
 
-Letters beside those of contracts.py: q questions, i images and c captions of one question, p pairs that
+Letters beside those of contracts: q questions, i images and c captions of one question, p pairs that
 belong together: p = min(i, c), the k-th image and the k-th caption.
 """
 

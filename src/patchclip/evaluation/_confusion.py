@@ -1,6 +1,6 @@
 """Scores of label maps as pure functions of one confusion matrix over a whole set.
 
-Letters beside those of contracts.py: m images. Rows of a matrix are true classes, columns predicted ones; one
+Letters beside those of contracts: m images. Rows of a matrix are true classes, columns predicted ones; one
 further column counts pixels that got no class at all, which are wrong in every class.
 """
 

@@ -30,19 +30,26 @@ def changing(encoder: Any) -> bool:
 def model_key(encoder: Any) -> str:
     """16 hexadecimal digits of everything in the encoder that an embedding depends on.
 
-    These are its weights, configuration, precision and kind of device; and what its preprocessing makes of a
-    small picture and its tokenizer of a few texts, whatever they are made of.
+    These are its weights, configuration, precision and kind of device, and its similarity where that is not
+    the cosine; and what its preprocessing makes of a small picture and its tokenizer of a few texts, whatever
+    they are made of.
     """
     found = hashlib.sha256()
     for name, tensor in encoder.model.state_dict().items():
         if isinstance(tensor, Tensor):
             _add(found, tensor, name)
     architecture = getattr(encoder, "architecture", None)
-    parts = (
+    parts: tuple[Any, ...] = (
         getattr(architecture, "model_cfg", None),
         getattr(encoder, "precision", "fp32"),
         encoder.device.type,
     )
+    similarity = getattr(encoder, "similarity", None)
+    if similarity is not None and similarity.settings():
+        parts = (*parts, similarity.settings())
+    context = getattr(encoder, "context", None)  # how windows of long texts are pooled: no token tells
+    if context is not None:
+        parts = (*parts, repr(context))
     found.update(json.dumps(parts, sort_keys=True, default=str).encode())
     _add(found, encoder.preprocess(_picture()), "pixels")
     _add(found, encoder.tokenizer(list(TEXTS)), "tokens")

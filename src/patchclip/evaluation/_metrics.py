@@ -3,7 +3,7 @@
 Ties never count in the model's favour and a score that is not a number counts against it: a collapsed
 model, for which everything looks alike, gets rank last everywhere instead of a lucky first place.
 
-Letters beside those of contracts.py: q queries, g gallery entries.
+Letters beside those of contracts: q queries, g gallery entries.
 """
 
 import torch

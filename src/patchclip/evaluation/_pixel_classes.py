@@ -36,6 +36,7 @@ class PixelClasses:
     """
 
     def __init__(self, embedder: Embedder, benchmark: Segmented, inference: Inference) -> None:
+        embedder = embedder.unit()  # patches are compared by cosines
         self.benchmark, self._embedder = benchmark, embedder
         encoder = with_tower(embedder.encoder, "segmentation")
         labels, self._classes = asked(benchmark)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
@@ -189,7 +190,7 @@ def encode_texts(encoder: Encoder, texts: Sequence[str], batch_size: int) -> Flo
 
     Texts of equal length go together: a causal tower need not look at the padding behind the longest.
     """
-    tokens = torch.cat([encoder.tokenizer(list(texts[i : i + 4096])) for i in range(0, len(texts), 4096)])
+    tokens = _joined([encoder.tokenizer(list(texts[i : i + 4096])) for i in range(0, len(texts), 4096)])
     order = _length(tokens).argsort(stable=True)
     parts = []
     for rows in order.split(batch_size):
@@ -197,6 +198,12 @@ def encode_texts(encoder: Encoder, texts: Sequence[str], batch_size: int) -> Flo
             parts.append(encoder.encode_text(tokens[rows].to(encoder.device)).float().cpu())
     embedded = torch.cat(parts)
     return torch.empty_like(embedded).index_copy_(0, order, embedded)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Rows of tokens below each other; those with fewer windows (models/long_context.py) get empty ones."""
+    width = max(part.shape[1] for part in parts)
+    return torch.cat([F.pad(part, (0, width - part.shape[1]), value=-1) for part in parts])
 
 
 def _length(tokens: Tensor) -> Tensor:

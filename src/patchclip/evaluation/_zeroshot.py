@@ -1,5 +1,6 @@
 """Zero-shot scores of images against classes, a block of images at a time: n x c is never held."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,16 +43,18 @@ class Judge:
     Args:
         classes: c, how many there are.
         scale: what scores are multiplied by before the softmax, > 0.
+        own: a model's own scores of what is compared, in the same order; None where these are the same.
     """
 
-    def __init__(self, classes: int, scale: float) -> None:
-        self._top, self._scale = min(TOP, classes), scale
+    def __init__(self, classes: int, scale: float, own: Callable[[Tensor], Tensor] | None = None) -> None:
+        self._top, self._scale, self._own = min(TOP, classes), scale, own
         self._calibration = Calibration(tie=COSINE_TIE * scale)
         self._found: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, scores: Float[Tensor, "b c"], right: Int64[Tensor, "b"]) -> None:
         """Counts some images; `right` are their classes, on the device of the scores."""
-        self._calibration.add(scores * self._scale, right)
+        own = scores if self._own is None else self._own(scores)
+        self._calibration.add(own * self._scale, right)
         best = scores.nan_to_num(nan=-torch.inf).topk(self._top, dim=1).indices
         hit = best == right[:, None]
         loose = torch.where(hit.any(1), hit.int().argmax(1) + 1, self._top + 1)
@@ -70,19 +73,21 @@ def predict(
     labels: Int64[Tensor, "n"],
     scale: float,
     device: torch.device,
+    own: Callable[[Tensor], Tensor] | None = None,
 ) -> Predictions:
     """Compares every image with every class.
 
     Args:
-        images: unit length, on the CPU.
-        classes: unit length.
+        images: unit length, or rows of the model's similarity, on the CPU.
+        classes: likewise.
         labels: right class of every image, in [0, c).
-        scale: what cosines are multiplied by before the softmax, > 0.
+        scale: what scores are multiplied by before the softmax, > 0.
         device: where to compute.
+        own: the model's own scores of inner products; None for these themselves.
     """
     classes = classes.to(device)
     rows = max(1, BLOCK_SCORES // len(classes))
-    judge = Judge(len(classes), scale)
+    judge = Judge(len(classes), scale, own)
     for start in range(0, len(images), rows):
         scores = images[start : start + rows].to(device) @ classes.T  # b c
         judge.add(scores, labels[start : start + rows].to(device))

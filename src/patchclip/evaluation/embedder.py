@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from PIL import Image
 from torch import Tensor
@@ -17,6 +16,7 @@ from patchclip.data.sets import Classification, Images, Multilabel
 from patchclip.errors import ConfigError, DataError
 from patchclip.evaluation import _batches, _key, _reading, _store
 from patchclip.evaluation._patches import PatchScorer, ScoredImages
+from patchclip.models.similarity import Cosine
 
 Progress = Callable[[str, int, int], None]
 PROMPTS_HELD = 16384
@@ -70,7 +70,7 @@ class Encoding:
 
 @dataclass(frozen=True)
 class EncodedImages:
-    """Unit-length embeddings of the readable images, float32 on the CPU.
+    """Embeddings of the readable images, float32 on the CPU: of unit length, or rows of the similarity.
 
     Attributes:
         embeddings: a row for each readable image; may lie on disk (memory-mapped).
@@ -101,6 +101,14 @@ class Embedder:
         self._images: dict[str, EncodedImages] = {}
         self._classes: dict[str, Tensor] = {}
         self._batch_size = self.encoding.batch_size
+        self.similarity = getattr(encoder, "similarity", Cosine())
+
+    def unit(self) -> "Embedder":
+        """Of the same model with embeddings of unit length: for what learns of them, or compares patches."""
+        if isinstance(self.similarity, Cosine):
+            return self
+        encoder: Any = self.encoder
+        return Embedder(encoder.unit(), self.encoding)
 
     @property
     def device(self) -> torch.device:
@@ -109,7 +117,7 @@ class Embedder:
 
     @property
     def scale(self) -> float:
-        """What cosines are multiplied by before the softmax: exp(logit_scale) of the model, else 100."""
+        """What scores are multiplied by before the softmax: exp(logit_scale) of the model, else 100."""
         return float(getattr(self.encoder, "scale", 100.0))
 
     def images(
@@ -164,7 +172,7 @@ class Embedder:
             raise _unreadable(name, lost)
 
     def texts(self, texts: Sequence[str]) -> Float[Tensor, "n e"]:
-        """Unit-length embeddings of texts, float32 on the CPU; equal texts are encoded once.
+        """Embeddings of texts, float32 on the CPU; equal texts are encoded once.
 
         Raises:
             DataError: there is no text.
@@ -185,15 +193,16 @@ class Embedder:
         return rows[torch.tensor([place[text] for text in texts])]
 
     def classes(self, benchmark: Classification | Multilabel) -> Float[Tensor, "c e"]:
-        """Unit-length class embeddings: the renormalised mean of the unit-length embeddings of its prompts.
+        """Class embeddings: the renormalised mean of the unit-length embeddings of its prompts.
 
+        Of another similarity: the mean of their rows, whose score is the mean of the prompts' scores.
         Source: Radford et al. 2021, arXiv:2103.00020, section 3.1.4 (prompt ensembling in embedding space).
         """
         prompts = [benchmark.prompts(label) for label in range(len(benchmark.classnames))]
         return self.prompts(prompts)
 
     def prompts(self, prompts: Sequence[Sequence[str]]) -> Float[Tensor, "c e"]:
-        """Unit-length mean embedding of each class's prompts; prompts are held a part at a time.
+        """Mean embedding of each class's prompts, see `classes`; prompts are held a part at a time.
 
         Raises:
             DataError: no class, or one without a prompt.
@@ -229,7 +238,8 @@ class Embedder:
         means = torch.empty(len(prompts), embedded.shape[1])
         for i, rows in enumerate(embedded.split([len(each) for each in prompts])):
             means[i] = rows.mean(0)
-        return F.normalize(means, dim=-1)
+        found: Tensor = self.similarity.ensembled(means)
+        return found
 
     def _told(self, parts: Sequence[Any], total: int) -> Iterator[Any]:
         """The parts of many texts, with word of how far they are."""

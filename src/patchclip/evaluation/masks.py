@@ -1,6 +1,6 @@
 """What a mask keeps, as pure functions of the indices it returned (and how evenly it draws them).
 
-Letters beside those of contracts.py: m strategies, r repeated draws of a mask for the same images.
+Letters beside those of contracts: m strategies, r repeated draws of a mask for the same images.
 """
 
 import math

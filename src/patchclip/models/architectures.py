@@ -6,7 +6,7 @@ import difflib
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import open_clip
 from torch import Tensor
 
 from patchclip.errors import CheckpointError, ConfigError, PatchclipError, TowerError
+from patchclip.models.similarity import Cosine, Similarity, read_similarity, write_similarity
 
 CONFIGS = Path(__file__).parent / "configs"
 OURS = {path.stem for path in CONFIGS.glob("*.json")}
@@ -37,7 +38,7 @@ class Architecture:
     """A model with what is needed to feed it and to write it down.
 
     `model` is what `open_clip.create_model` returns; `model_cfg` and `preprocess_cfg` are the two halves of
-    open_clip_config.json.
+    open_clip_config.json; `similarity` is what images and texts are compared by.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Architecture:
     tokenizer: Callable[[list[str]], Tensor]
     model_cfg: dict[str, Any]
     preprocess_cfg: dict[str, Any]
+    similarity: Similarity = field(default_factory=Cosine)
 
     @property
     def image_size(self) -> int:
@@ -100,7 +102,9 @@ def create(
         )
         length = config["text_cfg"].get("context_length")
         tokenizer = open_clip.get_tokenizer(name, context_length=length)
-    return Architecture(given, model, tokenizer, config, dict(model.visual.preprocess_cfg))
+    folder = Path(pretrained or name.removeprefix("local-dir:"))
+    beside = read_similarity(checkpoint_folder(folder)) if folder.is_dir() else Cosine()
+    return Architecture(given, model, tokenizer, config, dict(model.visual.preprocess_cfg), beside)
 
 
 def needs_quick_gelu(name: str, pretrained: str | None) -> bool:
@@ -278,9 +282,10 @@ def summary(config: Mapping[str, Any]) -> str:
 
 
 def write_config(folder: Path, architecture: Architecture) -> None:
-    """Writes open_clip_config.json, and the tokenizer's files where it is a Hugging Face one."""
+    """Writes open_clip_config.json, similarity.json if there is one, and a Hugging Face tokenizer's files."""
     content = {"model_cfg": architecture.model_cfg, "preprocess_cfg": architecture.preprocess_cfg}
     (folder / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_similarity(folder, architecture.similarity)
     save = getattr(architecture.tokenizer, "save_pretrained", None)
     if save is not None:
         save(str(folder))

@@ -99,7 +99,7 @@ class HuggingFaceEncoder(ClipEncoder):
     def encode_image(
         self, pixels: Float[Tensor, "b 3 h w"], masking: Masker | None = None, seed: int = 0
     ) -> Float[Tensor, "b e"]:
-        """Unit-length image embeddings, float32, of preprocessed pixels.
+        """Image embeddings, float32, of preprocessed pixels: of unit length, or rows of the similarity.
 
         Raises:
             TowerError: `masking`, which needs a model of open_clip.
@@ -107,17 +107,19 @@ class HuggingFaceEncoder(ClipEncoder):
         if masking is not None:
             raise TowerError(f"{self.name}: masking={masking} needs an open_clip model; leave it out")
         with self.autocast():
-            return unit(self.model.get_image_features(pixel_values=pixels.to(self.device)))
+            found = self.model.get_image_features(pixel_values=pixels.to(self.device))
+        return self.similarity.image(pooled(found))
 
     @torch.no_grad()
     def encode_text(self, tokens: Int64[Tensor, "n s"]) -> Float[Tensor, "n e"]:
-        """Unit-length text embeddings, float32, of token ids from `tokenizer`."""
+        """Text embeddings, float32, of ids from `tokenizer`: of unit length, or rows of the similarity."""
         tokens = tokens.to(self.device)
         mask = {}
         if self.family.masked:
             mask["attention_mask"] = (tokens != self.model.config.text_config.pad_token_id).long()
         with self.autocast():
-            return unit(self.model.get_text_features(input_ids=tokens, **mask))
+            found = self.model.get_text_features(input_ids=tokens, **mask)
+        return self.similarity.text(pooled(found))
 
     @torch.no_grad()
     def patch_features(self, pixels: Float[Tensor, "b 3 h w"]) -> Patches:
@@ -136,10 +138,10 @@ class HuggingFaceEncoder(ClipEncoder):
         return Patches(F.normalize(features.float(), dim=-1), self.grid)
 
 
-def unit(found: Any) -> Tensor:
-    """Unit-length rows of what transformers gives: a tensor before version 5, an output object since."""
-    features = found if isinstance(found, Tensor) else found.pooler_output
-    return F.normalize(features.float(), dim=-1)
+def pooled(found: Any) -> Tensor:
+    """Rows, float32, of what transformers gives: a tensor before version 5, an output object since."""
+    features: Tensor = found if isinstance(found, Tensor) else found.pooler_output
+    return features.float()
 
 
 def is_hugging_face(name_or_path: str | Path) -> bool:

@@ -1,6 +1,7 @@
 """A trained CLIP as every suite and application sees it: images, texts and patches in one space."""
 
 import contextlib
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from patchclip.models.architectures import (
 from patchclip.models.heads import read_head
 from patchclip.models.image_tower import Tower, alone, image_tower
 from patchclip.models.masked import masked, slot_of
+from patchclip.models.similarity import Cosine, Raw, Similarity, read_similarity
 from patchclip.models.text import encode_text, unpadded
 
 __all__ = ["ClipEncoder", "list_models", "load"]
@@ -41,6 +43,7 @@ class ClipEncoder:
         precision: "fp32", or "bf16" / "fp16" for autocast; embeddings are float32 in every case.
         preprocess: of an RGB image; None for open_clip's by the architecture's configuration.
         head: trained by `patchclip align` on this model's patches, if there is one.
+        similarity: what embeddings become, and are compared by; None for the architecture's, else the cosine.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class ClipEncoder:
         precision: str = "fp32",
         preprocess: Callable[[Image.Image], Tensor] | None = None,
         head: PatchHead | None = None,
+        similarity: Similarity | None = None,
     ) -> None:
         if precision not in PRECISIONS:
             raise ConfigError(f"precision={precision!r} must be one of {', '.join(PRECISIONS)}")
@@ -61,6 +65,20 @@ class ClipEncoder:
         self.preprocess = preprocess
         self.precision = precision
         self.head = head
+        self.similarity = architecture.similarity if similarity is None else similarity
+
+    def raw(self) -> "ClipEncoder":
+        """The same model, embeddings as its towers give them, not normalised; patches stay of unit length."""
+        return self._with(Raw())
+
+    def unit(self) -> "ClipEncoder":
+        """The same model with embeddings of unit length, whatever it scores by: for patches, probes, maps."""
+        return self if isinstance(self.similarity, Cosine) else self._with(Cosine())
+
+    def _with(self, similarity: Similarity) -> "ClipEncoder":
+        found = copy.copy(self)
+        found.similarity = similarity
+        return found
 
     @property
     def device(self) -> torch.device:
@@ -94,7 +112,7 @@ class ClipEncoder:
     def encode_image(
         self, pixels: Float[Tensor, "b 3 h w"], masking: Masker | None = None, seed: int = 0
     ) -> Float[Tensor, "b e"]:
-        """Unit-length image embeddings, float32, of preprocessed pixels.
+        """Image embeddings, float32, of preprocessed pixels: of unit length, or rows of the similarity.
 
         Args:
             pixels: images of the model's size.
@@ -109,17 +127,17 @@ class ClipEncoder:
             if masking is not None:
                 stack.enter_context(masked(self.model, masking, 1.0, seed)).shared = True
             stack.enter_context(self.autocast())
-            return F.normalize(self.model.encode_image(pixels.to(self.device)).float(), dim=-1)
+            return self.similarity.image(self.model.encode_image(pixels.to(self.device)).float())
 
     @torch.no_grad()
     def encode_text(self, tokens: Int64[Tensor, "n s"]) -> Float[Tensor, "n e"]:
-        """Unit-length text embeddings, float32, of token ids from `tokenizer`.
+        """Text embeddings, float32, of token ids from `tokenizer`: of unit length, or rows of the similarity.
 
         A causal tower is spared the padding behind the longest text, which none of its tokens sees.
         """
         with self.autocast():
             embedded = encode_text(self.model, unpadded(self.model, tokens).to(self.device))
-            return F.normalize(embedded.float(), dim=-1)
+            return self.similarity.text(embedded.float())
 
     @torch.no_grad()
     def patch_features(self, pixels: Float[Tensor, "b 3 h w"]) -> Patches:
@@ -193,7 +211,9 @@ def patches_and_pooled(visual: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
     return pooled.unflatten(0, tokens.shape[:2]), whole
 
 
-def load(name_or_path: str | Path, *, device: str = "auto", precision: str = "fp32") -> ClipEncoder:
+def load(
+    name_or_path: str | Path, *, device: str = "auto", precision: str = "fp32", context: str | None = None
+) -> ClipEncoder:
     """Loads a CLIP for evaluation.
 
     Args:
@@ -203,6 +223,7 @@ def load(name_or_path: str | Path, *, device: str = "auto", precision: str = "fp
             Face hub, `hf:org/name` for one of transformers; folder that transformers wrote.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
         precision: "fp32", or "bf16" / "fp16" for autocast.
+        context: how longer captions are read: "long_clip", "clipmd:stride=70"; None cuts them off.
 
     Returns:
         The encoder, in eval mode.
@@ -211,8 +232,10 @@ def load(name_or_path: str | Path, *, device: str = "auto", precision: str = "fp
         ConfigError: unknown model name, or a name without weights.
         CheckpointError: no or unreadable weights, or weights that do not fit.
     """
-    from patchclip.models import hugging_face
+    from patchclip.models import hugging_face, long_context
 
+    if context is not None:
+        return long_context.with_context(load(name_or_path, device=device, precision=precision), context)
     if hugging_face.is_hugging_face(name_or_path):
         encoder = hugging_face.open_hugging_face(name_or_path, precision)
         encoder.model.to(pick_device(device))
@@ -230,12 +253,14 @@ def open_path(path: Path) -> Architecture:
     """Model of a run or checkpoint folder."""
     if path.is_file():
         raise ConfigError(f"{path} is a weights file: name its architecture too, as in ViT-B-32:{path}")
-    source = f"local-dir:{checkpoint_folder(path)}"
+    folder = checkpoint_folder(path)
+    source = f"local-dir:{folder}"
     config = configuration(source)
     with readable(source, None):
         model = open_clip.create_model(source, require_pretrained=True)
         tokenizer = open_clip.get_tokenizer(source)
-    return Architecture(str(path), model, tokenizer, config, dict(model.visual.preprocess_cfg))
+    preprocess_cfg = dict(model.visual.preprocess_cfg)
+    return Architecture(str(path), model, tokenizer, config, preprocess_cfg, read_similarity(folder))
 
 
 def open_name(name: str) -> Architecture:

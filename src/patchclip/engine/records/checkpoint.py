@@ -2,6 +2,7 @@
 
 checkpoints/step-00000200/   open_clip_model.safetensors, open_clip_config.json: plain open_clip
                              ema_model.safetensors: averaged weights, if there are any
+                             similarity.json: what the model is scored by, unless by cosines
                              patch_head.safetensors, patch_head.json: a head, if one is trained
                              training_state.pt: optimiser, step, counters (tensors and plain values only)
                              checksums.json: of these files

@@ -16,6 +16,7 @@ from patchclip.engine.ranks.distributed import World, gathered
 from patchclip.engine.ranks.sharding import is_sharded, laid_out, laid_out_moments, whole
 from patchclip.engine.records import checkpoint
 from patchclip.engine.records.refusals import refusals
+from patchclip.engine.scoring import scored
 from patchclip.errors import CheckpointError, ConfigError
 
 log = logging.getLogger(__name__)
@@ -209,9 +210,7 @@ def save_state(parts: Parts, config: TrainConfig, world: World, done: Done) -> N
         "averaged": 0 if parts.ema is None else int(parts.ema.n_averaged.item()),
     }
     weights = checkpoint.Weights(trained, averaged)
-    checkpoint.save(
-        Path(config.output), parts.architecture, state, weights, config.checkpoint.keep, parts.head
-    )
+    checkpoint.save(Path(config.output), scored(parts), state, weights, config.checkpoint.keep, parts.head)
 
 
 def restore(parts: Parts, config: TrainConfig, world: World) -> Done:

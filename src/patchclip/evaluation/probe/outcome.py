@@ -59,7 +59,7 @@ class Outcome(NamedTuple):
 
 
 def embed_splits(embedder: Embedder, benchmark: Classification) -> Splits | None:
-    """All splits of a set; None where it has no train split.
+    """All splits of a set, unit-length embeddings whatever the model scores by; None without a train split.
 
     Where the files of a split are those of the test split (an image folder with "val" for "test"), the set
     has no such split: nothing is ever chosen or trained on the images that are scored.
@@ -67,6 +67,7 @@ def embed_splits(embedder: Embedder, benchmark: Classification) -> Splits | None
     Raises:
         DataError: a split without readable images, or a label outside the class names.
     """
+    embedder = embedder.unit()
     own = benchmark.images.fingerprint
     others = {name: benchmark.split(name) for name in ("train", "val")}
     usable = {name: s for name, s in others.items() if s is not None and s.images.fingerprint != own}

@@ -83,6 +83,7 @@ class ClassificationSuite:
         usable = [each for each in sets if isinstance(each, Classification | Multilabel)]
         reader = None
         if usable and self.by == "patches":
+            embedder = embedder.unit()
             reader = patch_reader(embedder.encoder, spec.inner(self.method))
         for benchmark in usable:
             scorer = None if reader is None else PatchScorer(reader, embedder.classes(benchmark))
@@ -148,8 +149,11 @@ def _by_image(embedder: Embedder, benchmark: Classification) -> _Judged:
     classes = embedder.classes(benchmark)
     encoded = embedder.images(benchmark.images, benchmark.name)
     labels = labels_of(benchmark, encoded.indices)
-    found = predict(encoded.embeddings, classes, labels, embedder.scale, embedder.device)
-    return _Judged(found, labels, encoded.indices, encoded.bad, "nearest mean text embedding")
+    scored = embedder.scale, embedder.device, embedder.similarity.scores
+    found = predict(encoded.embeddings, classes, labels, *scored)
+    metric = embedder.similarity.settings().get("metric")
+    words = "nearest mean text embedding" if metric is None else f"highest mean score by {metric}"
+    return _Judged(found, labels, encoded.indices, encoded.bad, words)
 
 
 def _by_patches(embedder: Embedder, benchmark: Classification, scorer: PatchScorer) -> _Judged:
