@@ -34,6 +34,7 @@ from patchclip.engine.views import ViewLoss, build_views, with_heads
 from patchclip.errors import ConfigError
 from patchclip.models.architectures import Architecture, create
 from patchclip.models.blocks import compile_blocks
+from patchclip.models.long_context import hold_positions, stretched
 from patchclip.models.masked import MaskSlot, attach, hash_seed
 
 OnFilled = Callable[[int, int], object]
@@ -86,9 +87,7 @@ def assemble(
         )
         source = kept_features(config, source, architecture, towers, filling)
     stream = open_stream(config, source, architecture, world, tuple(companions_of(config, loss, source)))
-    optim = config.optim
-    learnt = nn.ModuleDict({"model": trained, "loss": loss})  # some losses have heads
-    optimizer = adamw(learnt, optim.lr, (optim.beta1, optim.beta2), optim.eps, optim.weight_decay)
+    optimizer = build_optimizer(config, architecture, {"model": trained, "loss": loss})
     fp16 = config.train.precision == "fp16"
     scaler = (ShardedScaler if sharded else torch.amp.GradScaler)(device.type, enabled=fp16)
     clipper = build_method(config, "stability")
@@ -96,6 +95,18 @@ def assemble(
     training = (loss, gradients, optimizer, scaler, clipper, ema)
     guard = None if config.guard.spikes == "off" else Guard(config.guard, device, world)
     return Parts(architecture, head, source, stream, *training, device, total, guard, world, empty)
+
+
+def build_optimizer(
+    config: TrainConfig, architecture: Architecture, learnt: dict[str, nn.Module]
+) -> torch.optim.Optimizer:
+    """AdamW of what is trained, heads of the loss among it; kept positions stay as they are."""
+    optim = config.optim
+    betas = (optim.beta1, optim.beta2)
+    optimizer = adamw(nn.ModuleDict(learnt), optim.lr, betas, optim.eps, optim.weight_decay)
+    if chooses(config, "context"):
+        hold_positions(architecture.model, build_method(config, "context"), optimizer)
+    return optimizer
 
 
 def averages(
@@ -166,7 +177,19 @@ def build_architecture(config: TrainConfig, loss: nn.Module) -> Architecture:
     )
     if model.pretrained is not None:
         check_weights(made.model.state_dict().items(), f"model.pretrained={model.pretrained}")
-    return made
+    return longer(config, made) if chooses(config, "context") else made
+
+
+def longer(config: TrainConfig, architecture: Architecture) -> Architecture:
+    """The architecture with a longer context; ConfigError for what only reads texts in another way."""
+    found = stretched(architecture, build_method(config, "context"))
+    if found is architecture:
+        name = config.context["name"]
+        raise ConfigError(
+            f"context.name={name} changes nothing that is trained: unset it, and evaluate with "
+            f"--context {name}"
+        )
+    return found
 
 
 def build_slot(config: TrainConfig, model: nn.Module) -> MaskSlot | None:

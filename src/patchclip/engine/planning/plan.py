@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from patchclip.config import TrainConfig, chooses, method, validate
+from patchclip.contracts import LongContext
 from patchclip.data._paths import is_url
 from patchclip.engine.assemble import build_method, open_source, total_steps
 from patchclip.engine.planning.estimates import (
@@ -201,12 +203,13 @@ def kept_bytes(model: Outline, pairs: int) -> float:
 def read_model(config: TrainConfig) -> Outline:
     """Both towers of the configured model in numbers."""
     model = config.model
-    return outline(
-        model.name,
-        image_size=model.image_size,
-        context_length=model.context_length,
-        overrides=model.overrides,
-    )
+    sizes: dict[str, Any] = {"image_size": model.image_size, "overrides": model.overrides}
+    found = outline(model.name, context_length=model.context_length, **sizes)
+    if not chooses(config, "context"):
+        return found
+    context: LongContext = build_method(config, "context")
+    length = len(context.positions(torch.zeros(found.context_length, 1)))
+    return outline(model.name, context_length=length, **sizes)
 
 
 def expected_hours(flops: float, exact: float, samples: int, gpus: int, precision: str) -> Iterator[Hours]:
