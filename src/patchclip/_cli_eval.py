@@ -1,12 +1,12 @@
 """The verbs that measure models: eval and compare."""
 
 import argparse
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from patchclip._cli_bars import evaluation_bar
+from patchclip._cli_cache import cache_folder
 from patchclip._cli_format import finish, missing_lines, score_lines
 
 EVAL_EPILOG = """A suite takes options as NAME:key=value;key=value, as in 'linear-probe:shots=[1,4,16]';
@@ -50,6 +50,9 @@ def add_verbs(verbs: Any, verb: Verb) -> None:
     evaluate.add_argument("--precision", default="fp32", help="fp32 (default), bf16 or fp16")
     evaluate.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1 or mps")
     evaluate.add_argument(
+        "--context", metavar="NAME", help="reads longer captions: long_clip, clipmd, clipmd:stride=70"
+    )
+    evaluate.add_argument(
         "--cache", metavar="DIR", help="keeps embeddings (default: patchclip/embeddings in the user's cache)"
     )
     evaluate.add_argument("--no-cache", action="store_true", help="keep no embeddings")
@@ -69,7 +72,7 @@ def run_eval(arguments: argparse.Namespace) -> int:
 
     output = Path(arguments.output) if arguments.output else None
     with evaluation_bar() as on_progress:
-        encoding = Encoding(batch_size=arguments.batch_size, cache=_cache(arguments), on_progress=on_progress)
+        encoding = Encoding(arguments.batch_size, cache_folder(arguments), on_progress=on_progress)
         datasets = _datasets(arguments)
         try:
             results = evaluate(
@@ -94,9 +97,11 @@ def _encoders(arguments: argparse.Namespace) -> Iterator[Any]:
     from patchclip.models.towers import load
 
     notes = [arguments.precision] if arguments.precision != "fp32" else []
+    notes += [arguments.context] if arguments.context else []
     notes += [Path(file).name for file in (arguments.classnames, arguments.templates) if file]
     for model in arguments.model:
-        encoder = load(model, device=arguments.device, precision=arguments.precision)
+        settings = {"device": arguments.device, "precision": arguments.precision}
+        encoder = load(model, **settings, context=arguments.context)
         if notes:
             encoder.name = f"{encoder.name} ({', '.join(notes)})"
         yield encoder
@@ -122,16 +127,6 @@ def _datasets(arguments: argparse.Namespace) -> list[Any] | None:
     sets, missing = usable_sets(arguments.data_root, names)
     changed = [with_prompts(each, arguments.classnames, arguments.templates) for each in sets]
     return [*changed, *(each.asked for each in missing)]
-
-
-def _cache(arguments: argparse.Namespace) -> Path | None:
-    """Where embeddings are kept: PATCHCLIP_CACHE, or the user's cache."""
-    if arguments.no_cache:
-        return None
-    if arguments.cache:
-        return Path(arguments.cache)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("PATCHCLIP_CACHE") or Path(base) / "patchclip") / "embeddings"
 
 
 def run_compare(arguments: argparse.Namespace) -> int:
