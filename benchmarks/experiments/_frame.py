@@ -1,6 +1,7 @@
 """What experiments are made of: their setting, the small CLIP that they start from, and its figures."""
 
 import hashlib
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -75,6 +76,7 @@ def trained(setting: Setting, overrides: Sequence[str] = (), scratch: bool = Fal
     settings = ["train.batch_size=64", *start, *overrides, *tiny, f"train.seed={setting.seed}"]
     run = setting.folder / "runs" / hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
     if not (run / "model").is_dir():
+        shutil.rmtree(run, ignore_errors=True)  # of a call that was killed
         _train([*FROM_SCRATCH, *QUIET, *settings, f"output={run}"])
     return run
 
@@ -113,12 +115,13 @@ def held_out(count: int | None = None) -> tuple[tuple[Any, ...], tuple[tuple[str
 
 def training_pairs(count: int, seed: int) -> tuple[list[Any], list[str]]:
     """Pictures and first captions of `count` shipped training pairs, drawn by a seed."""
+    from patchclip.contracts import Pair
     from patchclip.data.pairs import open_pairs
 
     source = open_pairs("samples")
     order = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed)).tolist()
     read = [source.read(number) for number in order[:count]]
-    pairs = [pair for pair in read if getattr(pair, "captions", ())]
+    pairs: list[Any] = [pair for pair in read if isinstance(pair, Pair) and pair.captions]
     return [pair.image.convert("RGB") for pair in pairs], [pair.captions[0] for pair in pairs]
 
 
