@@ -32,7 +32,7 @@ LAYERS = (
     ("evaluation", "adapt", "geometry", "curation", "anomaly", "draw"),
     ("engine",),
     ("report", "apps"),
-    ("_cli_format", "_cli_bars"),
+    ("_cli_format", "_cli_bars", "_cli_cache"),
     ("_cli_eval", "_cli_dense", "_cli_doctor", "_cli_data", "_cli_adapt", "_cli_geometry"),
     ("cli",),
     ("__main__",),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import patchclip
-from patchclip import _cli_data, _cli_dense, _cli_doctor, _cli_eval, registry
+from patchclip import _cli_adapt, _cli_data, _cli_dense, _cli_doctor, _cli_eval, _cli_geometry, registry
 from patchclip._cli_bars import is_main_process, progress_bar
 from patchclip._cli_format import (
     columns,
@@ -113,9 +113,11 @@ def build_parser() -> argparse.ArgumentParser:
     _add_training(_verb(verbs, "align", _align, words, f"{ALIGN_EPILOG}\n\n{settings_help()}"))
 
     _cli_eval.add_verbs(verbs, _verb)
+    _cli_adapt.add_verbs(verbs, _verb)
     _cli_dense.add_verbs(verbs, _verb)
     _cli_doctor.add_verbs(verbs, _verb)
     _cli_data.add_verbs(verbs, _verb)
+    _cli_geometry.add_verbs(verbs, _verb)
     _add_masks(verbs)
 
     listing = _verb(verbs, "list", _list, "print what there is, with references")

@@ -9,7 +9,9 @@ from typing import Any
 
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+
+from patchclip.errors import TowerError
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,18 @@ class OpenClipBlock:
         joined = part(attention, "ln_inner")(values.transpose(1, 2).flatten(2))
         added: Tensor = self.block.ls_1(part(self.block, "ln_attn")(attention.out_proj(joined)))
         return added
+
+    def output(self) -> tuple[Float[Tensor, "m dm d"], Float[Tensor, " d"]]:
+        """Weights of each head and the bias of `merge`.
+
+        Raises:
+            TowerError: a norm among its parts.
+        """
+        attention = self.block.attn
+        plain(part(attention, "ln_inner"), part(self.block, "ln_attn"))
+        weight, bias = scaled(attention.out_proj, self.block.ls_1, self.heads)
+        scale = getattr(attention, "head_scale", None)
+        return (weight if scale is None else weight * scale), bias
 
     def mlp(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         added: Tensor = self.block.ls_2(self.block.mlp(self.block.ln_2(tokens)))
@@ -82,12 +96,39 @@ class TimmBlock:
         added: Tensor = self.block.ls1(attention.proj(joined))
         return added
 
+    def output(self) -> tuple[Float[Tensor, "m dm d"], Float[Tensor, " d"]]:
+        """Weights of each head and the bias of `merge`.
+
+        Raises:
+            TowerError: a norm among its parts.
+        """
+        plain(self.block.attn.norm)
+        return scaled(self.block.attn.proj, self.block.ls1, self.heads)
+
     def mlp(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         added: Tensor = self.block.ls2(self.block.mlp(self.block.norm2(tokens)))
         return added
 
     def __call__(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         return self.block(tokens)  # type: ignore[no-any-return]
+
+
+def plain(*parts: Any) -> None:
+    """Raises TowerError where one of the parts of `merge` that may be missing is there."""
+    if any(each is not _identity and not isinstance(each, nn.Identity) for each in parts):
+        raise TowerError(
+            "a block norms what its heads put out (scale_attn, scale_attn_inner, scale_attn_norm): it is no "
+            "sum over heads; take a tower without these norms"
+        )
+
+
+def scaled(projection: nn.Linear, scale: Any, heads: int) -> tuple[Tensor, Tensor]:
+    """Weights [m, dm, d] and bias [d] of a projection of joined heads and its layer scale, if any."""
+    weight, gain = projection.weight, getattr(scale, "gamma", None)
+    bias = weight.new_zeros(len(weight)) if projection.bias is None else projection.bias
+    if gain is not None:
+        weight, bias = weight * gain[:, None], bias * gain
+    return weight.T.unflatten(0, (heads, -1)), bias
 
 
 def part(module: Any, name: str) -> Any:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from patchclip.contracts import Block, PatchHead
 from patchclip.errors import ConfigError, TowerError
+from patchclip.models import readout
 from patchclip.models.image_blocks import OpenClipBlock, TimmBlock
 
 
@@ -65,6 +66,10 @@ class OpenClipTower:
     def finish(self, tokens: Float[Tensor, "b l d"]) -> Float[Tensor, "b l e"]:
         normed = self.norm(tokens)  # pooled alone, a token is itself, whatever is pooled and when
         return normed if self.visual.proj is None else normed @ self.visual.proj
+
+    def readout(self, tokens: Float[Tensor, "b t d"]) -> readout.LinearReadout:
+        """How the tokens behind the last block are pooled, see `contracts.Pooling`."""
+        return readout.of_open_clip(self.visual, tokens)
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,10 @@ class TimmTower:
         trunk = self.visual.trunk
         pooled: Tensor = self.visual.head(trunk.forward_head(alone(trunk.norm(tokens), self.prefix + 1)))
         return pooled.unflatten(0, tokens.shape[:2])
+
+    def readout(self, tokens: Float[Tensor, "b t d"]) -> readout.LinearReadout:
+        """How the tokens behind the last block are pooled, see `contracts.Pooling`."""
+        return readout.of_timm(self.visual, tokens)
 
 
 Tower = OpenClipTower | TimmTower
