@@ -265,5 +265,5 @@ def test_a_section_may_be_named_alone() -> None:
 def test_a_head_is_chosen_or_absent() -> None:
     assert load_config(None, []).head == {"name": None}
     assert not chooses(load_config(None, []), "head")
-    with pytest.raises(ConfigError, match=r"head.name=null has no option hidden: name the head"):
+    with pytest.raises(ConfigError, match=r"head.name=null has no option hidden: name one"):
         load_config(None, ["head.hidden=3"])
