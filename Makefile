@@ -1,5 +1,6 @@
 # make demo   set up, train a small CLIP with PGS masking on the shipped pairs, write runs/demo/report.html;
-#             evaluate it with every suite, write runs/demo/eval/report.html; train another that knows 27 nouns,
+#             evaluate it with every suite, write runs/demo/eval/report.html; look at its embeddings
+#             (runs/demo/geometry) and adapt it to few images (runs/demo/adapted); train another that knows 27 nouns,
 #             align its patches with texts (PACL), segment scenes with it: runs/aligned/eval/report.html
 # make test   set up with the development tools, run the whole suite
 # make lint   ruff and mypy
@@ -33,11 +34,15 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m patchclip train --resume --config configs/demo.yaml
 	$(BIN)/python -m patchclip doctor runs/demo
 	$(BIN)/python -m patchclip eval --model runs/demo --suite '$(DEMO_SUITES)' --data-root samples --output runs/demo/eval
+	$(BIN)/python -m patchclip geometry runs/demo retrieval_mixed --output runs/demo/geometry
+	$(BIN)/python -m patchclip adapt runs/demo zs_clipart --method gda --shots 4 --output runs/demo/adapted
 	$(BIN)/python -m patchclip train --resume --config configs/things.yaml
 	$(BIN)/python -m patchclip align --resume --config configs/pacl_demo.yaml
 	$(BIN)/python -m patchclip eval --model runs/aligned --suite '$(ALIGNED_SUITES)' --data-root samples --datasets '$(ALIGNED_SETS)' --output runs/aligned/eval
 	@echo 'masks and training:     runs/demo/report.html'
 	@echo 'every suite:            runs/demo/eval/report.html'
+	@echo 'how embeddings lie:     runs/demo/geometry/report.html'
+	@echo 'few images a class:     runs/demo/adapted/report.html'
 	@echo 'the small CLIP:         runs/things/report.html'
 	@echo 'patches and texts:      runs/aligned/report.html'
 	@echo 'segmentation by words:  runs/aligned/eval/report.html'

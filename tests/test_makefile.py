@@ -47,6 +47,8 @@ def test_demo_sets_up_and_then_trains(clone: Path) -> None:
 def test_demo_aligns_what_it_trained_and_ends_with_the_reports(clone: Path) -> None:
     steps = make(clone, "-n", "demo").stdout
     order = [
+        "geometry runs/demo retrieval_mixed",
+        "adapt runs/demo zs_clipart --method gda",
         "train --resume --config configs/things.yaml",
         "align --resume --config configs/pacl_demo.yaml",
         "eval --model runs/aligned",
