@@ -28,10 +28,18 @@ def name_and_options(part: str) -> tuple[str, dict[str, Any]]:
         if not equals:
             raise ConfigError(f"{part!r} must read NAME or NAME:key=value;key=value, as pgs:protect=0.2")
         try:
-            options[key.strip()] = yaml.safe_load(re.sub(r"^\s*\((.*)\)\s*$", r"[\1]", value))
+            options[key.strip()] = _number(yaml.safe_load(re.sub(r"^\s*\((.*)\)\s*$", r"[\1]", value)))
         except yaml.YAMLError as error:
             raise ConfigError(f"{part!r} holds a value that is not YAML: {value!r}") from error
     return name.strip(), options
+
+
+def _number(value: Any) -> Any:
+    """1e-4 as a number: YAML 1.1 wants a point in it, people and Python do not. Lists likewise."""
+    if isinstance(value, list):
+        return [_number(each) for each in value]
+    wanted = isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value)
+    return float(value) if wanted else value
 
 
 def inner(part: str) -> str:

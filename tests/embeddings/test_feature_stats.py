@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from patchclip.embeddings import feature_stats
-from patchclip.embeddings.feature_stats import FeatureStats, principal, whitening
+from patchclip.embeddings.feature_stats import FeatureStats, principal, varying, whitening
 from patchclip.errors import CheckpointError, ConfigError, DataError
 from tests.embeddings._rows import rows
 from tests.engine import _ranks
@@ -90,7 +90,7 @@ def test_its_state_goes_on(tmp_path: Path) -> None:
     second.load_state_dict(first.state_dict())
     first.update(x)
     assert_is_of(second.update(x[17:]), x)
-    with pytest.raises(CheckpointError, match="lacks mean, scatter"):
+    with pytest.raises(CheckpointError, match="lacks mean, rounding, scatter"):
         second.load_state_dict({"count": torch.tensor(1)})
     with pytest.raises(CheckpointError, match="of 5 numbers cannot take over"):
         FeatureStats(5).load_state_dict(first.state_dict())
@@ -166,3 +166,24 @@ def test_shrinkage_keeps_every_direction() -> None:
 def test_options_outside_their_range_are_refused(options: Any) -> None:
     with pytest.raises(ConfigError, match="must be"):
         whitening(FeatureStats.of(rows(9)), **options)
+
+
+def test_fine_rows_far_from_the_origin_are_whitened_and_coarse_ones_are_not() -> None:
+    """Mean 1e4 and spread 1e-2: float64 holds the spread, float32 (steps of 1e-3) does not."""
+    rows = 1e4 + 1e-2 * torch.randn(2000, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    stats = FeatureStats.of(rows)
+    assert varying(stats) == 16
+    white = whitening(stats).to(rows).apply(rows)
+    torch.testing.assert_close(white.T.cov(), torch.eye(16, dtype=torch.float64), atol=1e-6, rtol=0)
+    assert varying(FeatureStats.of(rows.float())) == 0
+    assert varying(FeatureStats(16).update(rows[:50]).merge(FeatureStats.of(rows[50:].float()))) == 0
+    again = FeatureStats(16)
+    again.load_state_dict(FeatureStats.of(rows.float()).state_dict())
+    assert again.rounding == torch.finfo(torch.float32).eps
+
+
+def test_directions_that_repeat_others_do_not_vary() -> None:
+    rows = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    assert varying(FeatureStats.of(rows @ torch.randn(3, 8))) == 3
+    assert varying(FeatureStats.of(rows[:2])) == 1
+    assert varying(FeatureStats.of(rows[:1].expand(5, -1))) == 0

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from patchclip.config import TrainConfig, load_config
+from patchclip.engine import extras
 from patchclip.engine.extras import (
     Extras,
     WithCompanions,
@@ -21,6 +22,7 @@ from patchclip.engine.extras import (
 from patchclip.engine.ranks.distributed import GatheredLoss, World
 from patchclip.engine.step import ContrastiveStep, Towers
 from patchclip.errors import ConfigError
+from tests.data._make import ListSource
 from tests.engine._tiny import architecture, write_pairs
 
 CPU = torch.device("cpu")
@@ -223,3 +225,23 @@ def test_a_run_with_false_captions_and_a_teacher_trains(tmp_path: Path) -> None:
     assert (batch.tokens[:, 0] != batch.tokens[:, 1]).any(dim=-1).all()
     terms = parts.gradients(*parts.to_device(batch), (0, 0, 0), lambda loss: loss)
     assert all(value.isfinite() for value in terms.values())
+
+
+class Asked(ListSource):
+    """So many pairs, and how many were asked for their captions."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__([("a red dog and a blue cat",)] * count)
+        self.asked = 0
+
+    def texts(self, i: int) -> tuple[str, ...]:
+        self.asked += 1
+        return super().texts(i)
+
+
+def test_a_corruptor_learns_of_so_many_pairs_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "READ", 10)
+    for count in (0, 1, 10, 19, 20, 101):
+        source = Asked(count)
+        extras.corruptor_of("hard", source)
+        assert min(count, 6) <= source.asked <= 10

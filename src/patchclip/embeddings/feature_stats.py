@@ -14,8 +14,7 @@ from patchclip.errors import CheckpointError, ConfigError, DataError
 CHUNK = 1 << 14
 """Rows that are widened to float64 at a time."""
 
-_ROUNDING = 16 * torch.finfo(torch.float32).eps ** 2
-"""Share of the mean square of float32 rows that their rounding alone can have as variance."""
+_COARSE, _FINE = (torch.finfo(kind).eps for kind in (torch.float32, torch.float64))
 
 
 class FeatureStats:
@@ -41,6 +40,7 @@ class FeatureStats:
             raise DataError(f"width={width} must be at least 1: the numbers of an embedding")
         self.width = width
         self.count = 0
+        self._rounding = _FINE
         self._mean = torch.zeros(width, dtype=torch.float64, device=device)
         self._scatter = torch.zeros(width, width, dtype=torch.float64, device=device)
 
@@ -61,6 +61,8 @@ class FeatureStats:
         if rows.ndim != 2 or rows.shape[1] != self.width:
             raise DataError(f"rows must be of the shape [n, {self.width}], got {list(rows.shape)}")
         check_finite(rows)
+        if len(rows) and rows.dtype != torch.float64:
+            self._rounding = _COARSE
         for part in rows.detach().split(CHUNK):
             if len(part):
                 wide = part.to(self._mean)
@@ -77,6 +79,7 @@ class FeatureStats:
         """
         if other.width != self.width:
             raise DataError(f"statistics of {other.width} numbers cannot be merged into {self.width}")
+        self._rounding = max(self._rounding, other._rounding)
         self._add(other.count, other._mean.to(self._mean), other._scatter.to(self._mean))
         return self
 
@@ -88,6 +91,11 @@ class FeatureStats:
         self._scatter = self._scatter + scatter + torch.outer(apart, apart) * (self.count * count / total)
         self._mean = self._mean + apart * (count / total)
         self.count = total
+
+    @property
+    def rounding(self) -> float:
+        """Relative rounding of the coarsest rows: float64's, or float32's for all others."""
+        return self._rounding
 
     @property
     def mean(self) -> Float[Tensor, "e"]:
@@ -137,14 +145,17 @@ class FeatureStats:
         apart = mean - whole
         scatter = scatter + torch.outer(apart, apart) * self.count
         dist.all_reduce(scatter)
-        merged.count = count
+        rounding = mean.new_tensor(self._rounding)
+        dist.all_reduce(rounding, op=dist.ReduceOp.MAX)
+        merged.count, merged._rounding = count, float(rounding)
         merged._mean, merged._scatter = whole.to(self._mean), scatter.to(self._mean)
         return merged
 
     def state_dict(self) -> dict[str, Any]:
-        """Count, mean and scatter as tensors: what safetensors can hold."""
-        count = torch.tensor(self.count, dtype=torch.int64)
-        return {"count": count, "mean": self._mean.clone(), "scatter": self._scatter.clone()}
+        """Count, mean, scatter and the rounding of the rows as tensors: what safetensors can hold."""
+        count, rounding = torch.tensor(self.count, dtype=torch.int64), self._mean.new_tensor(self._rounding)
+        sums = {"mean": self._mean.clone(), "scatter": self._scatter.clone()}
+        return {"count": count, **sums, "rounding": rounding}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over what `state_dict` gave.
@@ -152,7 +163,7 @@ class FeatureStats:
         Raises:
             CheckpointError: parts are missing, or of another width.
         """
-        missing = {"count", "mean", "scatter"} - state.keys()
+        missing = {"count", "mean", "scatter", "rounding"} - state.keys()
         if missing:
             raise CheckpointError(f"the state of feature statistics lacks {', '.join(sorted(missing))}")
         if state["mean"].shape != (self.width,) or state["scatter"].shape != (self.width, self.width):
@@ -160,7 +171,7 @@ class FeatureStats:
                 f"feature statistics of {self.width} numbers cannot take over a state of the shape "
                 f"{list(state['scatter'].shape)}"
             )
-        self.count = int(state["count"])
+        self.count, self._rounding = int(state["count"]), float(state["rounding"])
         self._mean, self._scatter = state["mean"].to(self._mean), state["scatter"].to(self._mean)
 
 
@@ -198,6 +209,18 @@ def principal(symmetric: Float[Tensor, "e e"]) -> tuple[Float[Tensor, "e"], Floa
     return values, vectors * vectors.gather(0, largest).sign()
 
 
+def varying(stats: FeatureStats) -> int:
+    """Directions in which rows vary by more than their rounding: at most n - 1 of n rows."""
+    return _varying(stats, principal(stats.covariance)[0])
+
+
+def _varying(stats: FeatureStats, values: Float[Tensor, "e"]) -> int:
+    """The same, of the covariance's eigenvalues, which are off by the largest one's rounding themselves."""
+    size = values.sum() + stats.mean.square().sum()
+    floor = 16 * stats.rounding**2 * size + stats.width * _FINE * values.max()
+    return min(int((values > floor).sum()), stats.count - 1)
+
+
 def check_whitening(shrinkage: float, rank: int | None) -> None:
     """Raises ConfigError for options outside the range that `whitening` takes."""
     if not 0 <= shrinkage <= 1:
@@ -226,10 +249,8 @@ def whitening(stats: FeatureStats, shrinkage: float = 0.0, rank: int | None = No
     """
     check_whitening(shrinkage, rank)
     values, vectors = principal(stats.covariance)
+    found = stats.width if shrinkage and values[0] > 0 else _varying(stats, values)
     values = (1 - shrinkage) * values + shrinkage * values.mean()
-    size = values.sum() + stats.mean.square().sum()
-    found = int((values > _ROUNDING * size).sum())
-    found = found if shrinkage else min(found, stats.count - 1)
     kept = found if rank is None else rank
     if not 1 <= kept <= found:
         raise DataError(

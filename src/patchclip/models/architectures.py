@@ -102,9 +102,16 @@ def create(
         )
         length = config["text_cfg"].get("context_length")
         tokenizer = open_clip.get_tokenizer(name, context_length=length)
-    folder = Path(pretrained or name.removeprefix("local-dir:"))
-    beside = read_similarity(checkpoint_folder(folder)) if folder.is_dir() else Cosine()
+    beside = similarity_beside(Path(pretrained or name.removeprefix("local-dir:")))
     return Architecture(given, model, tokenizer, config, dict(model.visual.preprocess_cfg), beside)
+
+
+def similarity_beside(folder: Path) -> Similarity:
+    """What the model of a folder is scored by: its own file, or its checkpoint's, else cosines."""
+    if not folder.is_dir():
+        return Cosine()
+    ours = (folder / CONFIG).is_file()
+    return read_similarity(folder if ours else checkpoint_folder(folder))
 
 
 def needs_quick_gelu(name: str, pretrained: str | None) -> bool:

@@ -1,5 +1,6 @@
 """What is measured: embeddings as the towers give them, and every analysis of them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,11 @@ def test_broken_weights_are_named(tmp_path: Path) -> None:
 def test_quantiles_have_names() -> None:
     found = quantiles(torch.arange(5.0))
     assert found == {"min": 0.0, "q25": 1.0, "median": 2.0, "q75": 3.0, "max": 4.0}
+
+
+def test_captions_that_repeat_are_measured_in_the_directions_they_have(tmp_path: Path) -> None:
+    data, reader = captioned(tmp_path), embedder()
+    two = replace(data, captions=tuple(data.captions[i % 2] for i in range(len(data.captions))))
+    assert measure(reader, two).rank == 1
+    with pytest.raises(DataError, match="embedded alike"):
+        measure(reader, replace(data, captions=tuple(data.captions[:1] * len(data.captions))))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from patchclip import registry
 from patchclip.contracts import BadSample
+from patchclip.embeddings.feature_stats import FeatureStats, varying
 from patchclip.errors import DataError, PatchclipError
 from patchclip.evaluation.embedder import Embedder
 from patchclip.geometry.analyses.double_ellipsoid import conformity, norms, spectrum
@@ -93,10 +94,18 @@ def measure(embedder: Embedder, data: Captioned) -> Measured:
         if not bool(found.isfinite().all()):
             raise DataError(f"{data.name}: {words} embeddings are not finite: the model's weights are broken")
     figures, failed = _analysed(image, text, embedder.scale)
-    rank = max(1, min(image.shape[1], len(rows) // PER_DIRECTION))
+    rank = max(1, min(len(rows) // PER_DIRECTION, *(_varying(each, data.name) for each in (image, text))))
     first, second = plane(image, text)
     sides = (_side(image, rank, first), _side(text, rank, second))
     return Measured(*sides, rows, captions, encoded.bad, figures, failed, rank)
+
+
+def _varying(rows: Tensor, name: str) -> int:
+    """Directions in which embeddings vary. Raises DataError for one image, or caption, over and over."""
+    found = varying(FeatureStats.of(rows))
+    if not found:
+        raise DataError(f"{name}: all images, or all captions, are embedded alike: give pairs that differ")
+    return found
 
 
 def _side(rows: Tensor, rank: int, places: Tensor) -> Side:
