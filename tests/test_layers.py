@@ -21,6 +21,7 @@ LAYERS = (
         "contracts",
         "registry",
         "spec",
+        "_tensors",
         "config",
         "_config_base",
         "_config_file",

@@ -121,7 +121,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_masks(verbs)
 
     listing = _verb(verbs, "list", _list, "print what there is, with references")
-    listing.add_argument("what", choices=[*FAMILIES, "models", "datasets", "recipes"])
+    what = dict.fromkeys([*FAMILIES, *FAMILIES.values(), "models", "datasets", "recipes"])
+    listing.add_argument("what", choices=list(what), metavar="WHAT", help=", ".join(what))
 
     show = _verb(verbs, "show", _show, "print a method's options and docstring")
     show.add_argument("method", metavar="FAMILY/NAME", help="for instance masking/pgs")
@@ -248,8 +249,9 @@ def _masks(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    if arguments.what in FAMILIES:
-        entries = registry.describe(FAMILIES[arguments.what])
+    family = FAMILIES.get(arguments.what, arguments.what)
+    if family in registry.FAMILIES:
+        entries = registry.describe(family)
     elif arguments.what == "recipes":
         entries = list_recipes()
     elif arguments.what == "models":

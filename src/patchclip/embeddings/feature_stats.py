@@ -1,5 +1,6 @@
 """Mean and covariance of embeddings that come in parts, from one process or many."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -227,6 +228,11 @@ def check_whitening(shrinkage: float, rank: int | None) -> None:
         raise ConfigError(f"shrinkage={shrinkage} must be in [0, 1]: 0 is the covariance as it is")
     if rank is not None and rank < 1:
         raise ConfigError(f"rank={rank} must be at least 1, or None for all directions that vary")
+
+
+def log_normal(squares: Float[Tensor, "n"], rank: int) -> Float[Tensor, "n"]:
+    """Log-density of the standard normal distribution of `rank` numbers, by the squared lengths of rows."""
+    return -(rank * math.log(2 * math.pi) + squares) / 2
 
 
 def whitening(stats: FeatureStats, shrinkage: float = 0.0, rank: int | None = None) -> LinearMap:

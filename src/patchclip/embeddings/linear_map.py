@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
+from patchclip._tensors import save_tensors
 from patchclip.errors import CheckpointError, DataError
 
 _PARTS = ("weight", "shift", "bias")
@@ -138,7 +139,7 @@ class LinearMap:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{os.getpid()}.part")
         parts = {name: part.detach().cpu().contiguous().clone() for name, part in self._parts().items()}
-        save_file(parts, partial, metadata={"format": "pt"})
+        save_tensors(parts, partial)
         partial.replace(path)
         return path
 

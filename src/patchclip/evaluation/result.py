@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float, Int64
-from safetensors.torch import save_file
 from torch import Tensor
 
+from patchclip._tensors import save_tensors
 from patchclip.contracts import BadSample
 
 BAD_SHOWN = 10
@@ -126,7 +126,7 @@ class Result:
                 tensors[f"{name}.values"] = found.values.float().cpu().clone()
                 tensors[f"{name}.group"] = found.group.cpu().clone()
             partial = path.with_name(f".{path.stem}.{os.getpid()}.safetensors.part")
-            save_file(tensors, partial)
+            save_tensors(tensors, partial)
             partial.replace(path.with_suffix(".safetensors"))
         partial = path.with_name(f".{path.name}.{os.getpid()}.part")
         partial.write_text(

@@ -20,7 +20,9 @@ class ClipLoss(nn.Module):
     L = (CE(s X T^t + bias, diagonal) + CE(s T X^t + bias, diagonal)) / 2
 
     Source: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision",
-    ICML 2021, arXiv 2103.00020, figure 3; `logit_clip` and `truncate`: see `losses/_robust.py`.
+    ICML 2021, arXiv 2103.00020, figure 3; `logit_clip`: Wei et al., "Mitigating Memorization of Noisy Labels
+    by Clipping the Model Prediction" (LogitClip), ICML 2023, arXiv 2212.04055; `truncate`: Li et al., "Error
+    Norm Truncation", ICLR 2024, arXiv 2310.00840.
     Differs: `truncate` drops a share of the rows from the first step on; the paper of error norms starts late
     and has a threshold too. A loss does not know the step: to start late, train without it and start another
     run from those weights.

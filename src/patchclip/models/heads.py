@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from patchclip import registry
+from patchclip._tensors import save_tensors
 from patchclip.errors import CheckpointError, ConfigError
 
 HEAD_WEIGHTS, HEAD_CONFIG = "patch_head.safetensors", "patch_head.json"
@@ -64,7 +65,7 @@ def write_head(folder: Path, head: Head, weights: Mapping[str, Tensor] | None = 
     module: nn.Module = head.module
     found = module.state_dict() if weights is None else weights
     tensors = {key: value.detach().to("cpu").contiguous().clone() for key, value in found.items()}
-    save_file(tensors, folder / HEAD_WEIGHTS, metadata={"format": "pt"})
+    save_tensors(tensors, folder / HEAD_WEIGHTS)
     sizes = {"width": head.width, "embedding": head.embedding}
     content: dict[str, Any] = {"name": head.name, "options": dict(head.options), **sizes}
     (folder / HEAD_CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

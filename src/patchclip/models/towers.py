@@ -46,6 +46,8 @@ class ClipEncoder:
         similarity: what embeddings become, and are compared by; None for the architecture's, else the cosine.
     """
 
+    similarity: Similarity = Cosine()
+
     def __init__(
         self,
         architecture: Architecture,

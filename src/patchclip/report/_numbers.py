@@ -49,7 +49,7 @@ def score(result: dict[str, Any], metric: str) -> Score | None:
 
 def percent(value: float | None, digits: int = 1) -> str:
     """0.3125 as "31.2 %" (with a narrow no-break space)."""
-    return MISSING if value is None else f"{value * 100:.{digits}f}\u202f%"
+    return MISSING if value is None else f"{round(value * 100, digits) + 0.0:.{digits}f}\u202f%"
 
 
 def times(value: float, chance: float) -> str:

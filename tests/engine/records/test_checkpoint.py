@@ -101,7 +101,7 @@ def test_plain_open_clip_reads_the_folder(tmp_path: Path, made: Architecture) ->
     "target",
     [
         "torch.save",
-        "patchclip.engine.records.checkpoint.save_file",
+        "patchclip._tensors.save_file",
         "os.rename",
         "patchclip.engine.records.checkpoint.flush",
     ],

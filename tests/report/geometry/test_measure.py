@@ -22,7 +22,8 @@ def test_raw_embeddings_and_all_analyses(tmp_path: Path) -> None:
     torch.testing.assert_close(found.image.rows, expected, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(found.text.rows, text, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(found.image.norms.float(), expected.norm(dim=1), atol=1e-4, rtol=1e-4)
-    assert {*found.figures, *found.failed} == set(registry.names("geometry"))
+    assert {*found.figures, *found.failed} == {*registry.names("geometry"), "scores"}
+    assert set(found.figures["scores"]) == set(registry.names("scores"))
     assert found.figures["modality_gap"]
     assert (len(found), found.captions, found.rows) == (9, tuple(CAPTIONS), tuple(range(9)))
     assert found.rank == 2  # a direction for every four rows

@@ -1,12 +1,11 @@
 """Likelihood of images and captions in the whitened space of a CLIP."""
 
-import math
 from functools import partial
 
 from jaxtyping import Float
 from torch import Tensor
 
-from patchclip.embeddings.feature_stats import FeatureStats, check_whitening, whitening
+from patchclip.embeddings.feature_stats import FeatureStats, check_whitening, log_normal, whitening
 from patchclip.embeddings.linear_map import LinearMap
 from patchclip.embeddings.scores._sides import check_side, summed
 
@@ -51,10 +50,8 @@ class Likelihood:
 
     def __call__(self, image: Float[Tensor, "b e"], text: Float[Tensor, "b e"]) -> Float[Tensor, "b"]:
         """Log-likelihoods, float32 for half precision. Raises DataError before `fit`."""
-        return summed(self.of, image, text, tuple(partial(log_normal, whiten) for whiten in self.maps))
+        return summed(self.of, image, text, tuple(partial(_density, whiten) for whiten in self.maps))
 
 
-def log_normal(whiten: LinearMap, rows: Float[Tensor, "n e"]) -> Float[Tensor, "n"]:
-    """Log-density of the standard normal distribution at whitened rows."""
-    squares = whiten.apply(rows).square().sum(dim=-1)
-    return -(whiten.output_width * math.log(2 * math.pi) + squares) / 2
+def _density(whiten: LinearMap, rows: Float[Tensor, "n e"]) -> Float[Tensor, "n"]:
+    return log_normal(whiten.apply(rows).square().sum(dim=-1), whiten.output_width)

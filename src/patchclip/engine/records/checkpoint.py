@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from patchclip._tensors import save_tensors
 from patchclip.engine.records.checksums import check, write_checksums
 from patchclip.engine.records.refusals import readable, refusals
 from patchclip.errors import CheckpointError
@@ -259,4 +260,4 @@ def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
         ready = tensor.detach().to("cpu", copy=False).contiguous()
         tensors[name] = ready.clone() if ready.data_ptr() in seen else ready
         seen.add(ready.data_ptr())
-    save_file(tensors, path, metadata={"format": "pt"})
+    save_tensors(tensors, path)

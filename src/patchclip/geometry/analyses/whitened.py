@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from patchclip.embeddings.feature_stats import CHUNK, FeatureStats, check_whitening, whitening
+from patchclip.embeddings.feature_stats import CHUNK, FeatureStats, check_whitening, log_normal, whitening
 from patchclip.embeddings.linear_map import LinearMap
 from patchclip.errors import ConfigError, DataError
 from patchclip.geometry.analyses._normality import looks_normal
@@ -67,7 +67,7 @@ class Whitened:
         rank = whiten.output_width
         lengths, other = _squares(reference, whiten).sqrt(), _squares(held_out, whiten).sqrt()
         tested = whiten.apply(reference[spread_out(len(reference), TESTED)].to(whiten.weight))
-        likelihood = _log_normal(other.square(), rank)
+        likelihood = log_normal(other.square(), rank)
         return {
             "rank": float(rank),
             "norm": float(lengths.mean()),
@@ -85,10 +85,6 @@ def _squares(rows: Tensor, whiten: LinearMap) -> Tensor:
     return torch.cat([whiten.apply(part.to(whiten.weight)).square().sum(dim=-1) for part in parts])
 
 
-def _log_normal(squares: Tensor, rank: int) -> Tensor:
-    return -(rank * math.log(2 * math.pi) + squares) / 2
-
-
 def log_likelihoods(
     rows: Float[Tensor, "n e"],
     reference: Float[Tensor, "m e"] | None = None,
@@ -102,7 +98,7 @@ def log_likelihoods(
         DataError: fewer than 2 rows of reference, or rows that are not finite.
     """
     whiten = whitening(FeatureStats.of(rows if reference is None else reference), shrinkage, rank)
-    return _log_normal(_squares(rows, whiten), whiten.output_width)
+    return log_normal(_squares(rows, whiten), whiten.output_width)
 
 
 def extremes(values: Float[Tensor, "n"], count: int) -> tuple[Int64[Tensor, "k"], Int64[Tensor, "k"]]:

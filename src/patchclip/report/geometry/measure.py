@@ -95,9 +95,18 @@ def measure(embedder: Embedder, data: Captioned) -> Measured:
             raise DataError(f"{data.name}: {words} embeddings are not finite: the model's weights are broken")
     figures, failed = _analysed(image, text, embedder.scale)
     rank = max(1, min(len(rows) // PER_DIRECTION, *(_varying(each, data.name) for each in (image, text))))
+    figures["scores"] = {name: scored(name, image, text) for name in registry.names("scores")}
     first, second = plane(image, text)
     sides = (_side(image, rank, first), _side(text, rank, second))
     return Measured(*sides, rows, captions, encoded.bad, figures, failed, rank)
+
+
+def scored(name: str, image: Tensor, text: Tensor) -> float:
+    """Mean of a score over the pairs; one that must know a reference set is fitted on them."""
+    score = registry.build("scores", name)
+    if hasattr(score, "fit"):
+        score.fit(image, text)
+    return float(score(image, text).mean())
 
 
 def _varying(rows: Tensor, name: str) -> int:
