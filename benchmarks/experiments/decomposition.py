@@ -19,7 +19,7 @@ TITLE = "Decomposition of the image embedding"
 PAGE = "geometry/decomposition.md"
 LAST, MILLION, SOME = 4, 1e6, 16
 MEASURES = {
-    "error": Measure("largest error, millionths of an embedding's length", "lower", digits=2),
+    "error": Measure("largest error, millionths of an embedding's length", "", digits=2),
     "share": Measure("share of the variance, attention of early and of the last four layers", ""),
     "mlps": Measure("zero-shot top-1, all MLPs replaced by their means"),
     "early": Measure("zero-shot top-1, attention of all but the last four layers replaced"),
