@@ -22,6 +22,9 @@ from patchclip.engine.extras import (
 from patchclip.engine.ranks.distributed import GatheredLoss, World
 from patchclip.engine.step import ContrastiveStep, Towers
 from patchclip.errors import ConfigError
+from patchclip.losses.euclip import EuCLIPLoss
+from patchclip.masking.none import NoMask
+from patchclip.models.masked import attach
 from tests.data._make import ListSource
 from tests.engine._tiny import architecture, write_pairs
 
@@ -176,6 +179,11 @@ def config(*settings: str) -> TrainConfig:
         (Wanting(), ("data.negatives=swap",), "does not look at false captions"),
         (Wanting("teacher_text"), (), "set model.pretrained"),
         (Wanting("generator"), ("head.name=pacl",), "a head is not trained with"),
+        (
+            EuCLIPLoss("hyperbolic_inner"),
+            ("train.ema=0.9", "loss.name=euclip"),
+            r"train\.ema=0\.9 .*loss\.name=euclip .*log_image, log_text, log_curvature.* set train\.ema=0",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(loss: Any, settings: tuple[str, ...], words: str) -> None:
@@ -186,6 +194,8 @@ def test_what_does_not_go_together_is_refused(loss: Any, settings: tuple[str, ..
 def test_what_goes_together_passes() -> None:
     check_wants(config("data.negatives=swap"), Wanting("negative_text", "generator"))
     check_wants(config("model.pretrained=openai"), Wanting("teacher_text", "short_text"))
+    check_wants(config("train.ema=0.9"), EuCLIPLoss())
+    check_wants(config(), EuCLIPLoss("hyperbolic"))
 
 
 class Around(nn.Module):
@@ -204,6 +214,27 @@ def test_a_loss_inside_another_is_built_with_its_options() -> None:
 def test_an_unknown_loss_inside_another_is_named() -> None:
     with pytest.raises(ConfigError, match="clipp"):
         made_whole(Around("clipp"))
+
+
+@pytest.mark.parametrize("name", ["attentive", "attentive:simclr=0.0", "pacl", "matryoshka", "euclip"])
+def test_a_loss_that_reads_more_than_embeddings_cannot_stand_inside_another(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"loss.wraps='{name}' cannot stand inside Around"):
+        made_whole(Around(name))
+
+
+def test_a_teacher_of_stages_takes_their_smaller_images_as_the_model_does() -> None:
+    made = architecture()
+    stages = config("train.stages=[{until: 0.5, image_size: 16}, {until: 1.0}]")
+    extras = build_extras(stages, made, Against(), CPU, contextlib.nullcontext, None)
+    assert extras is not None
+    model = made.model.eval()
+    attach(model, NoMask())
+    for size in (16, 32):
+        pixels = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(size))
+        found = extras(pixels, tokens_of(2, 1)[:, 0], (0, 0))
+        with torch.no_grad():
+            expected = F.normalize(model.encode_image(pixels), dim=-1)
+        torch.testing.assert_close(found["teacher_image"], expected, rtol=0, atol=0)
 
 
 def test_a_run_with_false_captions_and_a_teacher_trains(tmp_path: Path) -> None:
@@ -245,3 +276,9 @@ def test_a_corruptor_learns_of_so_many_pairs_at_most(monkeypatch: pytest.MonkeyP
         source = Asked(count)
         extras.corruptor_of("hard", source)
         assert min(count, 6) <= source.asked <= 10
+
+
+@pytest.mark.parametrize("chosen", ["remove", "remove:longest=2"])
+def test_captions_that_only_say_less_are_no_false_ones(chosen: str) -> None:
+    with pytest.raises(ConfigError, match=r"remove.* must make captions false.* set data.negatives=hard"):
+        extras.corruptor_of(chosen, ListSource([]))

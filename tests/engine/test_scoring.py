@@ -16,7 +16,7 @@ from patchclip.engine.assemble import assemble
 from patchclip.engine.ranks.distributed import World
 from patchclip.engine.scoring import scored
 from patchclip.engine.train import StepInfo, train
-from patchclip.errors import Interrupted
+from patchclip.errors import ConfigError, Interrupted
 from patchclip.evaluation._runner import evaluate
 from patchclip.models.architectures import create
 from patchclip.models.similarity import Cosine, Lifted
@@ -126,6 +126,13 @@ def test_the_frozen_model_of_a_head_keeps_its_similarity(pairs: Path, tmp_path: 
         parts = assemble(config, World(), CPU)
         assert scored(parts).similarity == Lifted("euclidean_squared", 32**-0.5, 32**-0.5)
     assert create("ViT-Ti-16").similarity == Cosine()
+
+
+def test_averaged_towers_are_not_scored_by_what_was_not_averaged(pairs: Path, tmp_path: Path) -> None:
+    learnt: dict[str, Any] = {"loss": {"name": "euclip", "metric": "hyperbolic"}}
+    with pytest.raises(ConfigError, match=r"log_curvature.* set train\.ema=0"):
+        train(tiny(pairs, tmp_path / "run", **learnt, train={"ema": 0.9}, **SHORT))
+    assert not (tmp_path / "run").exists()
 
 
 def test_micro_batches_have_the_gradients_of_the_whole_batch(pairs: Path, tmp_path: Path) -> None:

@@ -93,6 +93,13 @@ def test_training_goes_through_its_stages(
     assert all(torch.isfinite(torch.tensor(losses)))
 
 
+def test_a_model_held_to_what_it_was_goes_through_stages_too(pairs: Path, tmp_path: Path) -> None:
+    before = train(tiny(pairs, tmp_path / "before", masking={"name": "none"}, train={"max_steps": 1}))
+    held = {"loss": {"name": "refine"}, "model": {"pretrained": str(before.run)}, "masking": {"name": "none"}}
+    result = train(tiny(pairs, tmp_path / "run", **held, train={"max_steps": 4, "stages": STAGES}))
+    assert result.status == "done"
+
+
 def test_a_run_resumed_in_a_later_stage_is_the_unbroken_one(pairs: Path, tmp_path: Path) -> None:
     class Stopped(Exception):
         pass

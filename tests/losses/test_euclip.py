@@ -210,6 +210,25 @@ def test_the_curvature_stays_within_its_bounds() -> None:
         assert loss.points(*raw())[2].item() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("logarithm", "bound"), [(-2.4, 0.1), (2.4, 10.0)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_curvature_at_its_bound_comes_back(logarithm: float, bound: float, dtype: torch.dtype) -> None:
+    loss = EuCLIPLoss("hyperbolic").to(dtype)
+    with torch.no_grad():
+        loss.log_curvature.fill_(logarithm)
+    released = torch.tensor(logarithm, requires_grad=True)
+    released.exp().clamp(0.1, 10).backward()
+    assert released.grad == 0  # so in the branch it stays where it is
+    saved = loss.similarity(WIDTH)["curvature"]  # as after the last step of a run, with no forward behind it
+    curvature = loss.points(*raw())[2]
+    assert curvature.item() == saved == pytest.approx(bound, rel=1e-6)
+    inwards = curvature if bound > 1 else -curvature
+    inwards.backward()
+    torch.optim.SGD([loss.log_curvature], lr=0.01).step()
+    assert 0.1 < loss.points(*raw())[2].item() < 10
+    assert loss.points(*raw())[2].item() != pytest.approx(bound, rel=1e-4)
+
+
 def test_curvature_and_factors_are_learnt() -> None:
     loss = EuCLIPLoss("hyperbolic", 0.2)
     total(loss(*raw(), one(1.0))).backward()
@@ -247,6 +266,14 @@ def test_lengths_count() -> None:
     assert loss(image, 3 * text, one(1.0)) != loss(image, text, one(1.0))
     assert EuCLIPLoss("cosine").unit_length
     assert EuCLIPLoss("elliptic").unit_length
+
+
+def test_guessing_is_known_without_cones_alone() -> None:
+    for metric in METRICS:
+        assert EuCLIPLoss(metric).chance(12) == pytest.approx(math.log(12))
+    assert EuCLIPLoss(entailment_weight=0.1).chance(12) is None
+    same = torch.ones(12, WIDTH)
+    assert EuCLIPLoss()(same, same, one(1.0))["contrastive"].item() == pytest.approx(math.log(12))
 
 
 def test_squared_distances_start_with_the_papers_scale() -> None:

@@ -17,7 +17,7 @@ class Loss(Protocol):
         wants         names of the extras below that it is computed with; () if absent
         unit_length   False where it takes embeddings as the towers give them, not of unit length
         similarity    method (width e) -> settings of `models.similarity.Lifted` that the model is scored by
-        initial_logits, chance   temperature and bias to start with; the loss of guessing among b pairs
+        initial_logits, chance   temperature and bias to start with; the loss of guessing (None: unknown)
 
     Extras, rows in the order of the pairs:
 

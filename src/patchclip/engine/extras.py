@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from patchclip import spec
+from patchclip import registry, spec
 from patchclip.config import TrainConfig, chooses
 from patchclip.contracts import TextCorruptor, Wrapping
 from patchclip.data.companions import Companion, Corrupted, Fitted, ShortText
 from patchclip.data.pairs import PairSource
 from patchclip.errors import ConfigError
 from patchclip.models.architectures import WITH_WEIGHTS, Architecture
-from patchclip.models.masked import hash_seed
+from patchclip.models.masked import attach, hash_seed
 from patchclip.models.text import encode_text
 from patchclip.models.towers import load
 
@@ -29,6 +29,9 @@ TEACHER = ("teacher_image", "teacher_text", "teacher_scale")
 KNOWN = {*COMPANIONS, *TEACHER, "generator", "reference_text"}
 READ = 20_000
 """Pairs whose captions a corruptor learns from."""
+
+BESIDE = ("between", "build_heads", "pairwise")
+"""Traits of a loss that a loss around it would not pass on."""
 
 DRAWS = 3
 """Last part of the seed of a loss's generator, so that it has numbers of its own beside the masks."""
@@ -112,14 +115,17 @@ def made_whole(loss: nn.Module) -> nn.Module:
     """The loss, with the one that it wraps, if it wraps one.
 
     Raises:
-        ConfigError: the inner loss is unknown, wraps another, or takes embeddings of any length.
+        ConfigError: the inner loss is unknown, wraps another, takes embeddings of any length, or reads more
+            than the embeddings of one view: several views at once, heads of its own, scores of a patch head.
     """
     if isinstance(loss, Wrapping):
         inner: nn.Module = spec.build("losses", spec.inner(loss.wraps))
-        if isinstance(inner, Wrapping) or not getattr(inner, "unit_length", True):
+        more = any(getattr(inner, name, None) for name in BESIDE)
+        if isinstance(inner, Wrapping) or more or not getattr(inner, "unit_length", True):
             raise ConfigError(
                 f"loss.wraps={loss.wraps!r} cannot stand inside {type(loss).__name__}: it must be a loss of "
-                "unit-length embeddings that wraps no other, as clip, siglip or contrastive_gap"
+                "one view's unit-length embeddings, without heads, that wraps no other, as clip, siglip or "
+                "contrastive_gap"
             )
         loss.inner = inner
     return loss
@@ -155,7 +161,7 @@ def check_wants(config: TrainConfig, loss: Any) -> None:
         )
     negatives = config.data.negatives
     if "negative_text" in wants and negatives is None:
-        raise ConfigError(f"loss.name={name} learns of false captions: set data.negatives=hard, or swap")
+        raise ConfigError(f"loss.name={name} learns of false captions: set data.negatives=hard")
     if "negative_text" not in wants and negatives is not None:
         raise ConfigError(
             f"data.negatives={negatives}, but loss.name={name} does not look at false captions: unset it, or "
@@ -165,6 +171,18 @@ def check_wants(config: TrainConfig, loss: Any) -> None:
         raise ConfigError(
             f"loss.name={name} holds the model to what it was before training, so it must have been trained: "
             "set model.pretrained"
+        )
+    check_average(config, loss)
+
+
+def check_average(config: TrainConfig, loss: Any) -> None:
+    """Raises ConfigError for averaged towers whose loss learns what they are scored by, not averaged."""
+    if config.train.ema and trait(loss, "similarity") and [*loss.parameters()]:
+        learnt = ", ".join(name for name, _ in loss.named_parameters())
+        raise ConfigError(
+            f"train.ema={config.train.ema} averages the towers, but not what loss.name={config.loss['name']} "
+            f"learns beside them ({learnt}), by which they are scored: set train.ema=0, or take a loss or "
+            "metric that learns nothing itself"
         )
 
 
@@ -187,10 +205,18 @@ def corruptor_of(chosen: str, source: PairSource) -> TextCorruptor:
     """The corruptor that `data.negatives` describes; one that learns from captions gets those of the source.
 
     They are those of up to `READ` pairs, spread evenly: the same on every rank.
+
+    Raises:
+        ConfigError: it is unknown, or its captions are not false (`false`), as those of `remove`.
     """
     made: TextCorruptor = spec.build("corruptors", chosen)
+    if not getattr(made, "false", True):
+        raise ConfigError(
+            f"data.negatives={chosen} must make captions false, but it makes them say less, which stays true "
+            "of the image: set data.negatives=hard"
+        )
     if isinstance(made, Fitted):
-        rows = range(0, len(source), max(1, len(source) // READ))
+        rows = range(0, len(source), max(1, -(-len(source) // READ)))
         made = made.fitted(text for row in rows for text in source.texts(row))
     return made
 
@@ -213,16 +239,25 @@ def build_extras(
 
     Raises:
         ConfigError: the reference reads other tokens than the model.
+        TowerError: a teacher of stages with smaller images whose tower takes none.
     """
     wants = tuple(want for want in wants_of(loss) if want not in COMPANIONS)
     if not wants:
         return None
-    teacher = frozen(copy.deepcopy(architecture.model)) if {*wants} & {*TEACHER} else None
+    teacher = frozen_copy(config, architecture.model) if {*wants} & {*TEACHER} else None
     reference = None
     if "reference_text" in wants:
         reference = reference_of(trait(loss, "reference"), architecture, device)
     unit_length = bool(trait(loss, "unit_length", True))
     return Extras(wants, device, autocast, micro_batch, teacher, reference, unit_length)
+
+
+def frozen_copy(config: TrainConfig, model: nn.Module) -> nn.Module:
+    """The model as it is now; where stages have smaller images, with a slot that lets it take them."""
+    teacher = frozen(copy.deepcopy(model))
+    if any(stage.image_size is not None for stage in config.train.stages):
+        attach(teacher, registry.build("masking", "none"))
+    return teacher
 
 
 def reference_of(name: str, architecture: Architecture, device: torch.device) -> nn.Module:

@@ -10,7 +10,10 @@ from patchclip.models.similarity import Cosine, Lifted
 
 
 def scored(parts: Parts) -> Architecture:
-    """The architecture with the similarity of the loss as it is now; that of a frozen model stays its own."""
+    """The architecture with the similarity of the loss as it is now; that of a frozen model stays its own.
+
+    It goes with averaged weights, too: a loss that learns what its model is scored by is not averaged with.
+    """
     if parts.head is not None:
         return parts.architecture
     settings: Any = trait(parts.loss, "similarity")

@@ -12,7 +12,7 @@ from patchclip.losses._geometry import METRICS, euclidean_excess, hyperbolic_exc
 from patchclip.losses._rows import both_ways, widened
 
 SPHERE = ("cosine", "elliptic")
-CURVATURES = (0.1, 10.0)
+LOG_CURVATURES = (math.log(0.1), math.log(10.0))
 
 
 class EuCLIPLoss(nn.Module):
@@ -26,9 +26,11 @@ class EuCLIPLoss(nn.Module):
     (MERU), ICML 2023, arXiv 2304.09172; cones: Ganea et al., "Hyperbolic Entailment Cones for Learning
     Hierarchical Embeddings", ICML 2018, arXiv 1804.01882.
     Differs: from the released code (EIFY/open_clip, branch euclip): gradients are finite where an image and a
-    text coincide or a text is 0, which give NaN there; sqrt(c) |x| is held at asinh(2^15), as in MERU's code;
-    the final layer norms of the towers, which its configurations leave out, are those of the model; a weight
-    of entailment that the metric has no use for is refused, there it counts as 0.
+    text coincide or a text is 0, which give NaN there; as in MERU's code sqrt(c) |x| is held at asinh(2^15)
+    and the parameter of the curvature within its bounds (a curvature outside has no gradient there); MERU's
+    code also holds exp(alpha), a tower's factor with 1 / sqrt(e), at 1 or below: here and in the branch it
+    is free; the final layer norms of the towers, which its configurations leave out, are those of the model;
+    a weight of entailment that the metric has no use for is refused, there it counts as 0.
 
     Args:
         metric: "euclidean_squared" (EuCLIP: -|x - y|^2), "euclidean", "inner" (x . y), "hyperbolic" (MERU:
@@ -71,9 +73,9 @@ class EuCLIPLoss(nn.Module):
             return None
         return (math.exp(-1.0), None) if self.entailment_weight else (1.0, None)
 
-    def chance(self, batch: int) -> float:
-        """The loss of guessing among `batch` pairs, ln(batch)."""
-        return math.log(batch)
+    def chance(self, batch: int) -> float | None:
+        """The loss of guessing among `batch` pairs, ln(batch); unknown with cones, whose term is added."""
+        return None if self.entailment_weight else math.log(batch)
 
     def similarity(self, width: int) -> dict[str, Any]:
         """What a model trained with this loss is scored by, as `models.similarity.Lifted` takes it.
@@ -89,14 +91,14 @@ class EuCLIPLoss(nn.Module):
         if not self.hyperbolic:
             scale = 1.0 if self.unit_length else width**-0.5
             return {"metric": self.metric, "image_scale": scale, "text_scale": scale}
-        learnt = torch.stack([self.log_image, self.log_text, self.log_curvature]).detach().double().exp()
+        bounded = self.log_curvature.clamp(*LOG_CURVATURES)
+        learnt = torch.stack([self.log_image, self.log_text, bounded]).detach().double().exp()
         image, text, curvature = learnt.tolist()
-        least, most = CURVATURES
         return {
             "metric": self.metric,
             "image_scale": image * width**-0.5,
             "text_scale": text * width**-0.5,
-            "curvature": min(max(curvature, least), most),
+            "curvature": curvature,
         }
 
     def forward(
@@ -135,6 +137,7 @@ class EuCLIPLoss(nn.Module):
         if not self.hyperbolic:
             return x * factor, y * factor, x.new_ones(())
         wide = x.dtype if x.device.type == "mps" else torch.float64
-        curvature = self.log_curvature.to(wide).exp().clamp(*CURVATURES)
+        self.log_curvature.data.clamp_(*LOG_CURVATURES)  # itself, for outside it would have no gradient
+        curvature = self.log_curvature.to(wide).exp()
         x, y = x.to(wide) * self.log_image.to(wide).exp(), y.to(wide) * self.log_text.to(wide).exp()
         return x * factor, y * factor, curvature

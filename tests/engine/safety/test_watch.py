@@ -5,8 +5,10 @@ import math
 
 import pytest
 
-from patchclip.engine.safety.watch import WINDOW, LossWatch
+from patchclip.config import TrainConfig
+from patchclip.engine.safety.watch import WINDOW, LossWatch, loss_watch
 from patchclip.errors import TrainingError
+from patchclip.losses.euclip import EuCLIPLoss
 
 CHANCE = math.log(64)
 
@@ -20,8 +22,18 @@ def test_guessing_is_said_once_and_in_words(caplog: pytest.LogCaptureFixture) ->
     run(LossWatch(CHANCE, 100, 20), [CHANCE] * (3 * WINDOW))
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
+    assert "ln(batch)" not in record.getMessage()  # of some losses it is another number
     for part in ("4.159", "guessing", "captions fit their images", "optim.lr", "optim.warmup_steps"):
         assert part in record.getMessage()
+
+
+@pytest.mark.parametrize(("weight", "warnings"), [(0.1, 0), (0.0, 1)])
+def test_only_a_loss_that_knows_guessing_is_warned_of(
+    weight: float, warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = loss_watch(TrainConfig(), EuCLIPLoss(entailment_weight=weight))
+    run(watch, [20.0] * WINDOW, first=watch.patience)
+    assert len(caplog.records) == warnings
 
 
 @pytest.mark.parametrize("loss", [0.991 * CHANCE, 1.5 * CHANCE])

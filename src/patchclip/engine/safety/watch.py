@@ -70,7 +70,7 @@ class LossWatch:
         if min(self.window) >= 0.99 * self.chance:
             self.warn(
                 "chance",
-                f"the loss sits at {self.window[-1]:.3f}: guessing gives ln(batch) = {self.chance:.3f}; "
+                f"the loss sits at {self.window[-1]:.3f}: guessing gives {self.chance:.3f}; "
                 "check that captions fit their images, lower optim.lr, or lengthen optim.warmup_steps",
             )
 
