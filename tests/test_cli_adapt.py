@@ -73,6 +73,19 @@ def test_an_adapted_model_is_evaluated_by_its_folder(
     assert run([*evaluated, "--datasets", "pairs"]) == 0
 
 
+def test_the_folder_of_the_run_itself_is_refused(
+    model: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def held() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}
+
+    before = held()
+    words = ["adapt", model, "colours", "--method", "clipood:steps=1", "--data-root", root]
+    assert run([*words, "--output", model]) == 2
+    assert "folder of a run" in capsys.readouterr().err
+    assert held() == before
+
+
 @pytest.mark.parametrize(
     "words, code, told",
     [
@@ -82,6 +95,8 @@ def test_an_adapted_model_is_evaluated_by_its_folder(
         (["colors"], 3, "did you mean 'colours'"),
         (["pairs"], 3, "no class for each image"),
         (["colours", "--method", "labclip"], 3, "has no captions"),
+        (["pairs", "--method", "labclip", "--shots", "1"], 2, "shots=1 has no effect on labclip"),
+        (["colours", "--pairs", "9"], 2, "pairs=9 has no effect on gda"),
     ],
 )
 def test_wrong_input_is_told(

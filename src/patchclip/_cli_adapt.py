@@ -13,7 +13,8 @@ ADAPT_EPILOG = """Methods on embeddings (gda) and of the towers (clipood, clip_s
 of a set; methods that learn from captions (labclip) from a captioned set or from pairs: samples, shards, a
 table. patchclip list adapters names them, patchclip show adapters/NAME prints their options.
 DIR then holds result.json, report.html and what the first seed fitted: adapter.json with its tensors, or
-model/, a plain open_clip checkpoint for patchclip eval --model DIR/model.
+model/, a plain open_clip checkpoint for patchclip eval --model DIR/model. DIR is new, empty, or that of an
+earlier adaptation, which is replaced; never the folder of a run.
 
 example: patchclip adapt runs/demo zs_clipart --method gda --shots 4 --output runs/demo/gda"""
 
@@ -64,8 +65,8 @@ def add_verbs(verbs: Any, verb: Verb) -> None:
 
 def run_adapt(arguments: argparse.Namespace) -> int:
     """patchclip adapt."""
-    from patchclip.engine.adapting.run import adapt
-    from patchclip.engine.adapting.settings import Settings, kind_of
+    from patchclip.engine.adapting.run import adapt, check
+    from patchclip.engine.adapting.settings import Settings
     from patchclip.evaluation.embedder import Encoding
     from patchclip.models.towers import load
 
@@ -79,9 +80,9 @@ def run_adapt(arguments: argparse.Namespace) -> int:
         pairs=arguments.pairs,
         data_root=arguments.data_root,
     )
-    kind_of(arguments.method)  # a misspelt method is told before the model is loaded
-    encoder = load(arguments.model, device=arguments.device, precision=arguments.precision)
     output = Path(arguments.output) if arguments.output else None
+    check(arguments.method, settings, output, arguments.model)  # told before the model is loaded
+    encoder = load(arguments.model, device=arguments.device, precision=arguments.precision)
     with evaluation_bar() as on_progress:
         encoding = Encoding(arguments.batch_size, cache_folder(arguments), on_progress=on_progress)
         found = adapt(encoder, arguments.data, arguments.method, settings, output=output, encoding=encoding)

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import Tensor
 
+from patchclip.adapt.methods._gaussian import check
 from patchclip.adapt.methods.gda import GDA, GRID
 from patchclip.errors import CheckpointError, ConfigError, DataError
 from tests.adapt._gaussians import gaussians
@@ -206,6 +207,30 @@ def test_the_state_goes_into_another_one() -> None:
 def test_other_options_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         GDA(**options)  # type: ignore[arg-type]
+
+
+def test_images_to_choose_on_are_checked_too() -> None:
+    features, labels, texts = gaussians()
+    broken = features.clone()
+    broken[3, 2] = float("nan")
+    for chosen, words in (
+        ((broken, labels), "validation images of width .* finite"),
+        ((features[:, :-1], labels), "validation images of width"),
+        ((features, labels + len(texts)), "validation images must be one each"),
+        ((features, labels[:0]), "0 labels for .* validation images must be one each"),
+        ((features[:0], labels), "0 validation images"),
+    ):
+        for alpha in (None, 1.0):
+            with pytest.raises(DataError, match=words):
+                GDA(alpha).fit(features, labels, texts, 10.0, chosen)
+    none = GDA().fit(features, labels, texts, 10.0, (features[:0], labels[:0]))
+    assert float(none.state_dict()["alpha"]) == 0.1
+
+
+def test_no_labels_are_told_as_such() -> None:
+    features, labels, texts = gaussians()
+    with pytest.raises(DataError, match=r"0 labels for .* images must be one each"):
+        check(features, labels[:0], texts)
 
 
 def test_what_cannot_be_learned_from_is_named() -> None:

@@ -90,6 +90,16 @@ def test_the_page_shows_changed_images(found: Adaptation, tmp_path: Path) -> Non
     assert "<script" not in page
 
 
+def test_images_that_were_left_out_are_told_on_the_page(found: Adaptation, tmp_path: Path) -> None:
+    bad = ({"key": "colours/test/<b>3", "reason": "torn"}, {"key": "colours/train/1", "reason": "torn"})
+    write_result(replace(found, bad=bad), tmp_path / "out")
+    page = write_adapt_report(tmp_path / "out").read_text("utf-8")
+    told = "2 images could not be read and were left out, the first: colours/test/&lt;b&gt;3: torn."
+    assert told in page
+    write_result(found, tmp_path / "out")
+    assert "left out" not in write_adapt_report(tmp_path / "out").read_text("utf-8").replace("leaves out", "")
+
+
 def test_a_set_that_has_changed_has_no_pictures(found: Adaptation, tmp_path: Path) -> None:
     assert "have changed" in pictures(replace(found, fingerprint="other")).message
     gone = replace(found, settings={"data_root": str(tmp_path / "nowhere")})

@@ -11,7 +11,14 @@ from PIL import Image
 from patchclip.contracts import BadSample, Pair
 from patchclip.data.sets import Retrieval
 from patchclip.embeddings.linear_map import LinearMap
-from patchclip.engine.adapting.captions import Captioned, PairImages, adapt_captions, embed_captioned, judge
+from patchclip.engine.adapting.captions import (
+    Captioned,
+    PairImages,
+    adapt_captions,
+    embed_captioned,
+    first_of_equals,
+    judge,
+)
 from patchclip.engine.adapting.settings import Settings
 from patchclip.errors import DataError
 from patchclip.evaluation.embedder import Embedder
@@ -68,6 +75,47 @@ def test_captions_without_a_false_one_are_left_out() -> None:
     assert torch.equal(found.negative, again.negative)
     with pytest.raises(DataError, match="makes a false caption of none of the 1 captions"):
         embed_captioned(Embedder(encoder()), opened((("x",),)), Settings(negatives="swap"))
+
+
+def test_a_picture_that_comes_again_is_one_image() -> None:
+    texts = tuple((f"a red cube and a {word} ball",) for word in ("blue", "grey", "green", "red"))
+
+    class Rows(PairImages):
+        def __getitem__(self, index: int) -> Image.Image:
+            return picture(index // 2, index // 2)  # two rows each
+
+    found = Retrieval("table", Rows(Source(texts)), list(texts))
+    data = embed_captioned(Embedder(encoder()), found, Settings(negatives="swap"))
+    assert data.owner.tolist() == [0, 0, 2, 2]
+    assert data.repeats == 2
+    with pytest.raises(DataError, match="2 different images with a false caption; at least 3"):
+        adapt_captions(Embedder(encoder()), found, "labclip:epochs=1", Settings(negatives="swap"))
+
+
+def test_captions_of_one_picture_are_never_on_both_sides() -> None:
+    count = 10
+    words = ("blue", "grey", "green")
+    texts = tuple((f"a red cube {i // 3} and a {words[i % 3]} ball",) for i in range(3 * count))
+
+    class Rows(PairImages):
+        def __getitem__(self, index: int) -> Image.Image:
+            return picture(index // 3 % 4, index // 3)
+
+    found = Retrieval("table", Rows(Source(texts)), list(texts))
+    made, _ = adapt_captions(
+        Embedder(encoder()), found, "labclip:epochs=1", Settings(seeds=2, negatives="swap")
+    )
+    assert [(each["captions"], each["held_out"]) for each in made.seeds] == [(24, 6)] * 2
+    assert "20 images that repeat another counted as it; a fifth of the images held out" in made.protocol
+
+
+def test_rows_are_equal_up_to_rounding_only() -> None:
+    rows = F.normalize(torch.randn(5, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
+    near = rows[1] + 1e-6 * rows[2]
+    apart = rows[3] + 1e-3 * rows[2]
+    found = first_of_equals(torch.stack([*rows, near, apart, rows[0]]))
+    assert found.tolist() == [0, 1, 2, 3, 4, 1, 6, 0]
+    assert first_of_equals(rows[:0]).tolist() == []
 
 
 def test_a_fifth_is_held_out_if_there_are_images_enough() -> None:

@@ -47,6 +47,19 @@ def test_all_images_leave_a_tenth_to_choose_on(tmp_path: Path) -> None:
     assert found.validation.labels.bincount().tolist() == [1, 1]
 
 
+def test_a_method_that_chooses_nothing_reads_all_images(tmp_path: Path) -> None:
+    benchmark, embedder = opened(write_classes(tmp_path)), Embedder(encoder())
+    settings = Settings(shots=0, data_root=tmp_path)
+    source = open_source(embedder, benchmark, settings)
+    found = draw(embedder, source, settings, 0, chooses=False)
+    assert found.labels.bincount().tolist() == [8] * 4
+    assert found.numbers == tuple(range(32))
+    assert found.validation is not None
+    assert (len(found.train), len(found.validation)) == (28, 4)  # of the probe
+    few = Settings(shots=3, data_root=tmp_path)
+    assert draw(embedder, source, few, 0, chooses=False).numbers == draw(embedder, source, few, 0).numbers
+
+
 def test_views_are_several_crops_of_the_same_images(tmp_path: Path) -> None:
     benchmark, embedder = opened(write_classes(tmp_path)), Embedder(encoder())
     settings = Settings(shots=1, views=3, data_root=tmp_path)

@@ -122,6 +122,105 @@ def test_the_same_seeds_give_the_same_figures(root: Path) -> None:
     assert [seed["seed"] for seed in first.seeds] == [5, 6]
 
 
+@pytest.mark.parametrize(
+    "data, method, given",
+    [
+        ("colours", "gda", {"negatives": "swap"}),
+        ("colours", "gda", {"pairs": 5}),
+        ("colours", "clipood:steps=1", {"views": 2}),
+        ("colours", "clipood:steps=1", {"pairs": 5}),
+        ("pairs", "labclip:epochs=1", {"shots": 1}),
+        ("pairs", "labclip:epochs=1", {"new_classes": 0.5}),
+        ("pairs", "labclip:epochs=1", {"views": 3}),
+    ],
+)
+def test_a_setting_without_effect_is_refused(
+    data: str, method: str, given: dict[str, object], root: Path
+) -> None:
+    ((name, value),) = given.items()
+    with pytest.raises(ConfigError, match=f"{name}={value} has no effect on {method}"):
+        adapt(encoder(), data, method, Settings(**given, data_root=root))  # type: ignore[arg-type]
+
+
+def test_settings_without_effect_are_not_written_down(root: Path) -> None:
+    found = adapt(encoder(), "colours", "gda:alpha=1", Settings(shots=2, seeds=1, data_root=root))
+    assert set(found.settings) == {"shots", "seeds", "first_seed", "new_classes", "views", "data_root"}
+    settings = Settings(seeds=1, negatives="swap", data_root=root)
+    captions = adapt(encoder(), "pairs", "labclip:epochs=1", settings)
+    assert set(captions.settings) == {"seeds", "first_seed", "negatives", "pairs", "data_root"}
+
+
+@pytest.mark.parametrize(
+    "method, shots, images, words",
+    [
+        (
+            "clipood:steps=1;batch_size=4",
+            0,
+            32,
+            "alone chosen on a tenth of them, which the probe does not",
+        ),
+        ("clipood:steps=1;batch_size=4", 3, 12, "linear probe's strength alone chosen on other training"),
+        ("clipood:steps=1;batch_size=4", 8, 32, "no images left for a linear probe"),
+        ("gda", 0, 28, "; settings chosen on a tenth of them, which is not learned from;"),
+        ("gda", 3, 12, "; settings chosen on other training images;"),
+        ("gda", 8, 32, "; no images left to choose settings on;"),
+    ],
+)
+def test_the_protocol_says_what_was_chosen_on_what(
+    method: str, shots: int, images: int, words: str, root: Path
+) -> None:
+    found = adapt(encoder(), "colours", method, Settings(shots=shots, seeds=1, data_root=root))
+    assert found.seeds[0]["images"] == images
+    assert words in found.protocol
+    assert bool(found.rows[0].probe) == (shots != 8)
+
+
+def test_unreadable_images_are_told(tmp_path: Path) -> None:
+    write_classes(tmp_path)
+    for part in ("test/red/0.png", "train/blue/1.png"):
+        (tmp_path / "colours" / part).write_bytes(b"torn")
+    settings = Settings(shots=2, seeds=1, data_root=tmp_path)
+    found = adapt(encoder(), "colours", "gda:alpha=1", settings, output=tmp_path / "out")
+    assert [each["key"] for each in found.bad] == ["colours/train/1", "colours/test/18"]
+    assert all(each["reason"] for each in found.bad)
+    assert list(found.lines())[-1].startswith("2 images could not be read and were left out, the first: col")
+    assert read_result(tmp_path / "out") == found
+    write_captions(tmp_path)
+    (tmp_path / "pairs" / "test" / "003.png").write_bytes(b"torn")
+    settings = Settings(seeds=1, negatives="swap", data_root=tmp_path)
+    captions = adapt(encoder(), "pairs", "labclip:epochs=1", settings)
+    assert len(captions.bad) == 1
+    assert list(captions.lines())[-1].startswith("1 image could not be read and was left out: ")
+
+
+def test_figures_of_before_bad_images_were_kept_are_read(root: Path, tmp_path: Path) -> None:
+    settings = Settings(shots=2, seeds=1, data_root=root)
+    found = adapt(encoder(), "colours", "gda:alpha=1", settings, output=tmp_path)
+    record = json.loads((tmp_path / RESULT).read_text())
+    del record["bad"]
+    (tmp_path / RESULT).write_text(json.dumps(record))
+    assert read_result(tmp_path) == found
+
+
+def test_a_folder_holds_one_adaptation(root: Path, tmp_path: Path) -> None:
+    def kept(data: str, method: str, settings: Settings) -> set[str]:
+        adapt(encoder(), data, method, settings, output=tmp_path)
+        names = {path.name for path in tmp_path.iterdir()}
+        (tmp_path / "report.html").write_text("of this one")
+        return names
+
+    shots, words = (
+        Settings(shots=2, seeds=1, data_root=root),
+        Settings(seeds=1, negatives="swap", data_root=root),
+    )
+    (tmp_path / "notes.txt").write_text("mine")
+    plain = {"result.json", "notes.txt"}
+    assert kept("colours", "clipood:steps=1;batch_size=4", shots) == plain | {"model"}
+    assert kept("colours", "gda", shots) == plain | {"adapter.json", "adapter.safetensors"}
+    assert kept("pairs", "labclip:epochs=1", words) == plain | {"map.safetensors", "model"}
+    assert kept("colours", "clipood:steps=1;batch_size=4", shots) == plain | {"model"}
+
+
 def test_what_cannot_be_adapted_is_named(root: Path, tmp_path: Path) -> None:
     settings = Settings(data_root=root)
     for data, method, error, words in (
@@ -134,8 +233,6 @@ def test_what_cannot_be_adapted_is_named(root: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(error, match=words):
             adapt(encoder(), data, method, settings)
-    with pytest.raises(ConfigError, match="views=2 is for adapters"):
-        adapt(encoder(), "colours", "clipood:steps=1", Settings(views=2, data_root=root))
     with pytest.raises(ConfigError, match="corruptors"):
         adapt(encoder(), "pairs", "labclip", Settings(negatives="soft", data_root=root))
     raw = encoder()

@@ -12,17 +12,20 @@ def wide(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu" if tensor.device.type == "mps" else tensor.device).double()
 
 
-def check(x: Float[Tensor, "n e"], y: Int64[Tensor, " n"], t: Float[Tensor, "c e"]) -> None:
+def check(
+    x: Float[Tensor, "n f"], y: Int64[Tensor, " m"], t: Float[Tensor, "c e"], name: str = "images"
+) -> None:
     """Raises DataError unless these images and labels can be learned from, with these texts."""
     if not len(x) or x.shape[1] != t.shape[1] or not bool(x.isfinite().all() & t.isfinite().all()):
         raise DataError(
-            f"{len(x)} images of width {x.shape[1]}, {len(t)} texts of width {t.shape[1]}: there must be "
+            f"{len(x)} {name} of width {x.shape[1]}, {len(t)} texts of width {t.shape[1]}: there must be "
             "images, of the texts' width and finite, as the texts; check the model that encoded them"
         )
     if len(y) != len(x) or int(y.min()) < 0 or int(y.max()) >= len(t):
+        span = f" in [{int(y.min())}, {int(y.max())}]" if len(y) else ""
         raise DataError(
-            f"{len(y)} labels in [{int(y.min())}, {int(y.max())}] for {len(x)} images must be one each, in "
-            f"[0, {len(t) - 1}]: there are {len(t)} texts"
+            f"{len(y)} labels{span} for {len(x)} {name} must be one each, in [0, {len(t) - 1}]: there are "
+            f"{len(t)} texts"
         )
 
 

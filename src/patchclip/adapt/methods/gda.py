@@ -68,12 +68,15 @@ class GDA:
         """Estimates means and covariance, and chooses alpha; see the contract `Adapter`.
 
         Raises:
-            DataError: no image, one that is not finite, a label outside the classes, or no class with two
-                different images.
+            DataError: no image, one that is not finite, a label outside the classes, also of the validation
+                images; or no class with two different images.
         """
         x, t = wide(features), wide(texts)
         y = labels.to(x.device)
         check(x, y, t)
+        told = None if validation is None else (wide(validation[0]), validation[1].to(x.device))
+        if told is not None and (len(told[0]) or len(told[1])):
+            check(*told, t, "validation images")
         count = torch.bincount(y, minlength=len(t)).to(x)
         mean = torch.zeros_like(t).index_add_(0, y, x) / count.clamp(min=1)[:, None]  # c e
         left = x - mean[y]
@@ -93,8 +96,8 @@ class GDA:
         alpha = UNCHOSEN if self.alpha is None else self.alpha
         found = (weight, bias, t, t.new_tensor(scale), t.new_tensor(alpha))
         self._state = dict(zip(STATE, found, strict=True))
-        if self.alpha is None and validation is not None and len(validation[1]):
-            self._state["alpha"] = self._chosen(validation, count > 0)
+        if self.alpha is None and told is not None and len(told[1]):
+            self._state["alpha"] = self._chosen(told, count > 0)
         return self
 
     def decision_function(self, features: Float[Tensor, "b e"]) -> Float[Tensor, "b c"]:

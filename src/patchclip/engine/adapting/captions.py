@@ -6,7 +6,7 @@ import random
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -30,6 +30,10 @@ from patchclip.evaluation.embedder import Embedder
 logger = logging.getLogger(__name__)
 
 HELD_OUT = 0.2
+EQUAL = 1e-4
+"""Distance of unit-length embeddings up to which two pictures are the same."""
+
+BLOCK = 1024
 MEASURES = ("true caption over false one", "caption finds its image", "image finds its caption")
 PAIRS = "samples"
 NAME = re.compile(r"[\w.+-]+(/[\w.+-]+)*")
@@ -69,6 +73,8 @@ class Captioned:
         text, negative: a row for each caption.
         owner: row of each caption's image.
         without: captions for which there is no false one.
+        repeats: images that are another one over again; their captions belong to the first of them.
+        bad: images that could not be read.
     """
 
     image: Float[Tensor, "m e"]
@@ -76,6 +82,8 @@ class Captioned:
     negative: Float[Tensor, "n e"]
     owner: Int64[Tensor, " n"]
     without: int
+    repeats: int = 0
+    bad: tuple[BadSample, ...] = ()
 
 
 def open_captioned(data: str, settings: Settings) -> Retrieval:
@@ -118,8 +126,9 @@ def embed_captioned(embedder: Embedder, found: Retrieval, settings: Settings) ->
         drawn = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))
         numbers = drawn[: settings.pairs].sort().values
     encoded = embedder.images(found.images, found.name, only=numbers.tolist())
+    firsts = first_of_equals(encoded.embeddings)
     owners, true, false, without = [], [], [], 0
-    for row, number in enumerate(encoded.indices.tolist()):
+    for row, number in zip(firsts.tolist(), encoded.indices.tolist(), strict=True):
         for place, caption in enumerate(found.captions[number]):
             changed = corruptor.corrupt(caption, random.Random(f"{number}:{place}"))
             if changed is None or changed == caption:
@@ -134,7 +143,23 @@ def embed_captioned(embedder: Embedder, found: Retrieval, settings: Settings) ->
             "captions: choose another corruptor (patchclip list corruptors)"
         )
     rows = (embedder.texts(true), embedder.texts(false))
-    return Captioned(encoded.embeddings, *rows, torch.tensor(owners), without)
+    repeats = len(firsts) - len(firsts.unique())
+    return Captioned(encoded.embeddings, *rows, torch.tensor(owners), without, repeats, encoded.bad)
+
+
+def first_of_equals(rows: Float[Tensor, "m e"]) -> Int64[Tensor, " m"]:
+    """Of each row the first one that is the same up to rounding, often itself.
+
+    A table with a row for each caption names one picture several times: unseen, its captions would be learned
+    from and judged on at once, and the pictures would tie.
+    """
+    wide = F.normalize(rows.cpu().double(), dim=-1)
+    found = [
+        (block @ wide.T > 1 - EQUAL**2 / 2).to(torch.uint8).argmax(1)
+        for block in wide.split(BLOCK)
+        if len(block)
+    ]
+    return torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
 
 
 def adapt_captions(
@@ -159,8 +184,8 @@ def adapt_captions(
     held = round(HELD_OUT * len(images))
     if held < 1 or len(images) - held < 2:
         raise DataError(
-            f"{found.name}: {len(images)} images with a false caption; at least 3 are needed: a fifth is "
-            "held out to judge on"
+            f"{found.name}: {len(images)} different images with a false caption; at least 3 are needed: a "
+            "fifth is held out to judge on"
         )
     maps: list[LinearMap] = []
     before, after, told = [], [], []
@@ -180,7 +205,7 @@ def adapt_captions(
         after.append(judge(data, apart.nonzero()[:, 0], fitted))
         maps.append(fitted)
         logger.info("%s, seed %d: %s", method, seed, _words(before[-1], after[-1]))
-    return _outcome(embedder, found, method, settings, (before, after, told, data.without)), maps[0]
+    return _outcome(embedder, found, method, settings, (before, after, told, data)), maps[0]
 
 
 def judge(data: Captioned, rows: Int64[Tensor, " q"], fitted: LinearMap | None) -> tuple[float, ...]:
@@ -201,24 +226,26 @@ def _outcome(
     found: Retrieval,
     method: str,
     settings: Settings,
-    figures: tuple[Sequence[tuple[float, ...]], Sequence[tuple[float, ...]], list[dict[str, Any]], int],
+    figures: tuple[Sequence[tuple[float, ...]], Sequence[tuple[float, ...]], list[dict[str, Any]], Captioned],
 ) -> Adaptation:
-    before, after, told, without = figures
+    before, after, told, data = figures
+    repeats = f"{data.repeats} images that repeat another counted as it; " if data.repeats else ""
     columns = zip(MEASURES, zip(*before, strict=True), zip(*after, strict=True), strict=True)
     return Adaptation(
         kind=CAPTIONS,
         method=method,
         model=embedder.encoder.name,
         dataset=found.name,
-        settings=settings.to_json(),
+        settings=settings.to_json(CAPTIONS),
         rows=tuple(Row(*column) for column in columns),
         seeds=tuple(told),
         protocol=(
-            f"false captions by {settings.negatives}, {without} captions without one left out; a fifth of "
-            f"the images held out, another one for each of the seeds {settings.draws[0]} to "
+            f"false captions by {settings.negatives}, {data.without} captions without one left out; {repeats}"
+            f"a fifth of the images held out, another one for each of the seeds {settings.draws[0]} to "
             f"{settings.draws[-1]}; recall at 1 among the held-out; ties are wrong"
         ),
         fingerprint=found.images.fingerprint,
+        bad=tuple(asdict(each) for each in data.bad),
     )
 
 

@@ -4,7 +4,7 @@ import copy
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -16,8 +16,7 @@ from patchclip.data.sets import Classification
 from patchclip.engine.adapting.draws import Draw, Source, draw, open_source
 from patchclip.engine.adapting.judging import Answers, answers, changed, class_rows, gain_interval
 from patchclip.engine.adapting.result import Adaptation, Row
-from patchclip.engine.adapting.settings import ADAPTER, TOWERS, Settings
-from patchclip.errors import ConfigError
+from patchclip.engine.adapting.settings import ADAPTER, Settings
 from patchclip.evaluation._metrics import COSINE_TIE
 from patchclip.evaluation.embedder import Embedder, Encoding
 from patchclip.evaluation.probe.logistic import fit_with_search
@@ -50,11 +49,8 @@ def adapt_classes(
         The outcome, and what the first seed fitted: the adapter, or the model.
 
     Raises:
-        ConfigError: views with a method of the towers.
         DataError: as `open_source`, or images that the method cannot learn from.
     """
-    if settings.views and kind == TOWERS:
-        raise ConfigError(f"views={settings.views} is for adapters on embeddings: {method} reads the images")
     source = open_source(embedder, benchmark, settings)
     texts = embedder.classes(benchmark).to(embedder.device)
     groups = [range(source.base)]
@@ -70,7 +66,7 @@ def adapt_classes(
     seeds: list[Seed] = []
     probes: list[Answers | None] = []
     for seed in settings.draws:
-        drawn = draw(embedder, source, settings, seed)
+        drawn = draw(embedder, source, settings, seed, chooses=kind == ADAPTER)
         found = fit(drawn, seed)
         seeds.append(replace(found, fitted=None) if seeds else found)
         probes.append(_probe(source, drawn))
@@ -190,13 +186,14 @@ def _outcome(
         method=method,
         model=embedder.encoder.name,
         dataset=benchmark.name,
-        settings=settings.to_json(),
+        settings=settings.to_json(kind),
         rows=tuple(rows),
         seeds=tuple(each.told for each in seeds),
         classes=tuple(class_rows(before, after, labels, benchmark.classnames)),
         changed=tuple(changed(before, after, labels, source.splits.indices)),
-        protocol=_protocol(settings, source),
+        protocol=_protocol(settings, source, kind, probes[0] is not None),
         fingerprint=benchmark.images.fingerprint,
+        bad=tuple(asdict(each) for each in source.splits.bad),
     )
 
 
@@ -208,14 +205,28 @@ def _harmonic(a: float, b: float) -> float:
     return 2 * a * b / (a + b) if a + b else 0.0
 
 
-def _protocol(settings: Settings, source: Source) -> str:
+def _protocol(settings: Settings, source: Source, kind: str, chosen: bool) -> str:
+    """How it was measured; `chosen` says whether there were images to choose settings on."""
     shots = f"{settings.shots} training images a class" if settings.shots else "all training images"
     views = f", {settings.views} random crops of each" if settings.views else ""
-    chosen = "the val split" if source.splits.validation is not None else "other training images"
+    choice = _choice(settings, source, kind) if chosen else "no images left to choose settings on"
+    if kind != ADAPTER and not chosen:
+        choice = "no images left for a linear probe to choose its strength on"
     apart = source.base < len(source.splits.benchmark.classnames)
     groups = "; base and new classes are asked within each" if apart else ""
     seeds = f"seeds {settings.draws[0]} to {settings.draws[-1]}"
-    return f"{shots}{views}, {seeds}; settings chosen on {chosen}{groups}; ties are wrong"
+    return f"{shots}{views}, {seeds}; {choice}{groups}; ties are wrong"
+
+
+def _choice(settings: Settings, source: Source, kind: str) -> str:
+    """What was chosen on which images."""
+    what = "settings" if kind == ADAPTER else "the linear probe's strength alone"
+    if source.splits.validation is not None:
+        return f"{what} chosen on the val split"
+    if settings.shots:
+        return f"{what} chosen on other training images"
+    apart = "is not learned from" if kind == ADAPTER else "the probe does not learn from"
+    return f"{what} chosen on a tenth of them, which {apart}"
 
 
 def _words(seed: Seed, before: Answers) -> str:

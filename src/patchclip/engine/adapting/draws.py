@@ -45,7 +45,7 @@ class Draw:
     Attributes:
         train: embeddings and labels, of every view.
         validation: to choose settings on, None where no image is left for that.
-        numbers: of the images in the train split.
+        numbers: of the images in the train split, for methods that read these themselves.
         labels: of these.
     """
 
@@ -127,11 +127,19 @@ def open_source(embedder: Embedder, benchmark: Classification, settings: Setting
     return Source(splits, train, numbers, base)
 
 
-def draw(embedder: Embedder, source: Source, settings: Settings, seed: int) -> Draw:
+def draw(embedder: Embedder, source: Source, settings: Settings, seed: int, *, chooses: bool = True) -> Draw:
     """The images of one seed: k of each class and others to choose settings on, or all images.
 
     Settings are chosen on the val split where the set has one; else on up to min(k, 4) other training images
     of each class, or on a tenth of each where all images are taken.
+
+    Args:
+        embedder: of the model.
+        source: the set.
+        settings: shots and views.
+        seed: of the draw.
+        chooses: whether the method chooses settings. If not, `numbers` and `labels` keep that tenth, which
+            only a probe of `train` and `validation` does without.
     """
     generator = torch.Generator().manual_seed(seed)
     labels = source.splits.train.labels.cpu()
@@ -149,12 +157,13 @@ def draw(embedder: Embedder, source: Source, settings: Settings, seed: int) -> D
     if validation is None and others is not None:
         validation = source.splits.train.rows(others.features[:, 0].long())
     rows = chosen.features[:, 0].long()
-    numbers = tuple(source.numbers[rows].tolist())
+    read = rows if chooses or settings.shots else places
+    numbers = tuple(source.numbers[read].tolist())
     train = source.splits.train.rows(rows)
     if settings.views:
         train = _views(embedder, source, train, numbers, settings.views)
     return Draw(
-        train, validation if validation is not None and len(validation) else None, numbers, labels[rows]
+        train, validation if validation is not None and len(validation) else None, numbers, labels[read]
     )
 
 

@@ -48,6 +48,7 @@ class Adaptation:
         changed: images whose answer changed in most seeds: number, label, both guesses, whether now right.
         protocol: how it was measured, in one sentence.
         fingerprint: of the test images.
+        bad: key and reason of each image, of any split, that could not be read and was left out.
     """
 
     kind: str
@@ -61,6 +62,7 @@ class Adaptation:
     changed: tuple[dict[str, Any], ...] = ()
     protocol: str = ""
     fingerprint: str = ""
+    bad: tuple[dict[str, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -79,11 +81,23 @@ class Adaptation:
             )
             for row in found["rows"]
         )
-        listed = ("seeds", "classes", "changed")
-        return cls(**{**found, "rows": rows, **{name: tuple(found[name]) for name in listed}})
+        listed: dict[str, Any] = {name: tuple(found[name]) for name in ("seeds", "classes", "changed")}
+        return cls(**{**found, "rows": rows, **listed, "bad": tuple(found.get("bad", ()))})
+
+    @property
+    def left_out(self) -> str:
+        """How many images could not be read and why the first could not; "" if all could."""
+        if not self.bad:
+            return ""
+        first, many = self.bad[0], len(self.bad) > 1
+        words = f"{len(self.bad)} images" if many else "1 image"
+        return (
+            f"{words} could not be read and {'were' if many else 'was'} left out"
+            f"{', the first' if many else ''}: {first['key']}: {first['reason']}"
+        )
 
     def lines(self) -> Iterator[str]:
-        """A line a measure."""
+        """A line a measure, and one on images that were left out."""
         for row in self.rows:
             words = [f"zero-shot {shown(row.zero_shot)}"]
             words += [f"linear probe {shown(row.probe)}"] if row.probe else []
@@ -92,6 +106,8 @@ class Adaptation:
                 f"gain {fmean(row.gains) * 100:+.1f} points",
             ]
             yield f"{row.measure:<28} {', '.join(words)}"
+        if self.left_out:
+            yield self.left_out
 
 
 def shown(values: tuple[float, ...]) -> str:

@@ -12,6 +12,7 @@ from patchclip.data.sets import Classification
 from patchclip.embeddings.linear_map import LinearMap
 from patchclip.engine.adapting.captions import PairImages, adapt_captions, open_captioned
 from patchclip.engine.adapting.classes import adapt_classes
+from patchclip.engine.adapting.folder import check_folder, clear_others
 from patchclip.engine.adapting.result import Adaptation
 from patchclip.engine.adapting.saved import MAP, SavedAdapter, save_adapter, save_model, write_result
 from patchclip.engine.adapting.settings import ADAPTER, CAPTIONS, Settings, kind_of
@@ -38,19 +39,21 @@ def adapt(
             captioned set, or pairs ("samples", shards, a table).
         method: NAME or NAME:key=value;key=value of `patchclip list adapters`.
         settings: shots, seeds, and so on; None for the defaults.
-        output: folder for result.json and what the first seed fitted; None keeps nothing.
+        output: folder for result.json and what the first seed fitted; None keeps nothing. What an earlier
+            adaptation left there is replaced, files of any other origin are not.
         encoding: batch size, cache and progress.
 
     Returns:
         The figures.
 
     Raises:
-        ConfigError: an unknown method, option or corruptor.
+        ConfigError: an unknown method, option or corruptor, a setting without effect on the method, or an
+            output that must not be written to.
         DataError: a set that is missing, of another kind, or with too few images.
         TowerError: a model that cannot be adapted.
     """
     settings = settings or Settings()
-    kind = kind_of(method)
+    kind = check(method, settings, output, encoder.name)
     if not isinstance(getattr(encoder, "similarity", Cosine()), Cosine):
         raise TowerError(f"{encoder.name} does not score by cosines: adapters are made for those that do")
     if kind == CAPTIONS:
@@ -67,7 +70,27 @@ def adapt(
         else:
             save_model(fitted, folder)
         write_result(found, folder)
+        clear_others(folder, kind)
     return found
+
+
+def check(method: str, settings: Settings, output: str | Path | None = None, model: str = "") -> str:
+    """The kind of a method, once all is checked that needs neither the model nor the set.
+
+    Args:
+        method: as for `adapt`, like the others.
+        settings: must all have an effect.
+        output: must be no file, no folder of a run, none with files of another origin that would be replaced.
+        model: name or path of the model, which must not lie in `output`.
+
+    Raises:
+        ConfigError: one of these does not hold, or an unknown method or option.
+    """
+    kind = kind_of(method)
+    settings.check(method, kind)
+    if output is not None:
+        check_folder(Path(output), model)
+    return kind
 
 
 def _captions(
@@ -87,6 +110,7 @@ def _captions(
         fitted.save(folder / MAP)
         save_model(fold_text(encoder.architecture, fitted.weight, _offset(fitted)), folder)
         write_result(found, folder)
+        clear_others(folder, CAPTIONS)
     return found
 
 

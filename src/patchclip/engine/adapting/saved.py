@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from patchclip import spec
+from patchclip._tensors import save_tensors
 from patchclip.contracts import Adapter
 from patchclip.engine.adapting.result import RESULT, Adaptation
 from patchclip.engine.records.checkpoint import save_final
@@ -70,7 +71,7 @@ def save_adapter(saved: SavedAdapter, folder: Path) -> Path:
         name: each.detach().cpu().contiguous().clone() for name, each in saved.adapter.state_dict().items()
     }
     partial = folder / f".{TENSORS}.{os.getpid()}.part"
-    save_file(tensors, partial, metadata={"format": "pt"})
+    save_tensors(tensors, partial)
     partial.replace(folder / TENSORS)
     record = {name: value for name, value in vars(saved).items() if name != "adapter"}
     return _write(folder / ADAPTER, record)

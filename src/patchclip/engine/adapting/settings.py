@@ -1,7 +1,7 @@
 """What an adaptation is asked for, and of which kind its method is."""
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,17 @@ from patchclip.errors import ConfigError
 ADAPTER, TOWERS, CAPTIONS = "adapter", "towers", "captions"
 KINDS = {"features": ADAPTER, "shots": TOWERS, "negative": CAPTIONS}
 """Argument of `fit` that only methods of one kind have -> the kind."""
+
+WITHOUT_EFFECT = {
+    ADAPTER: ("negatives", "pairs"),
+    TOWERS: ("negatives", "pairs", "views"),
+    CAPTIONS: ("shots", "new_classes", "views"),
+}
+READS = {
+    ADAPTER: "it learns from the embeddings of labelled images",
+    TOWERS: "it reads labelled images themselves",
+    CAPTIONS: "it learns from captioned images",
+}
 
 
 @dataclass(frozen=True)
@@ -52,9 +63,20 @@ class Settings:
         """The seeds."""
         return range(self.first_seed, self.first_seed + self.seeds)
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return {**vars(self), "data_root": str(self.data_root)}
+    def check(self, method: str, kind: str) -> None:
+        """Raises ConfigError for a value, not the default, that is without effect on methods of this kind."""
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name in WITHOUT_EFFECT[kind] and value != each.default:
+                raise ConfigError(
+                    f"{each.name}={value} has no effect on {method}: {READS[kind]}; leave it out, or take "
+                    "another method (patchclip list adapters)"
+                )
+
+    def to_json(self, kind: str) -> dict[str, Any]:
+        """Those that have an effect on methods of this kind, as plain values."""
+        found = {**vars(self), "data_root": str(self.data_root)}
+        return {name: value for name, value in found.items() if name not in WITHOUT_EFFECT[kind]}
 
 
 def kind_of(method: str) -> str:
