@@ -31,7 +31,7 @@ class DataConfig:
     split: str = _key("train", "split of a Hugging Face data set")
     nouns: float = _key(0.0, "share of the captions that are a noun of the caption in a prompt (PACL)")
     features: str | None = _key(None, "folder that keeps the frozen patches of every image, for a head")
-    negatives: str | None = _key(None, "makes false captions for losses that learn of them: hard, swap, ...")
+    negatives: str | None = _key(None, "makes false captions for losses that learn of them: hard")
     text_tokens: int | None = _key(None, "tokens a caption is cut to in training; null takes the context")
     augment: str = _key("open_clip", "image augmentation: open_clip, light or none")
     workers: int = _key(0, "loader processes a rank; 0 loads in the training process")

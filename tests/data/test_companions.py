@@ -1,6 +1,7 @@
 """Companions of a caption: false ones that are never true, shorter ones that are a beginning."""
 
 import random
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -97,3 +98,32 @@ def test_a_single_caption_is_cut_where_a_sentence_or_a_clause_ends(text: str, ex
     assert short(text) == expected
     if expected is not None:
         assert text.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x, " * 3333,
+        ", ".join(f"lovely{i}" for i in range(900)),
+        "A b. " * 2000,
+        "." * 10_000,
+        "w" * 9990 + " x. A b",
+        "!! " * 3333,
+        " -" * 5000,
+        "a big red dog near a house, " * 350,
+    ],
+    ids=lambda text: text[:8],
+)
+def test_a_long_caption_is_cut_at_once(text: str) -> None:
+    """Took up to 40 s where every beginning of the caption was parsed anew."""
+    start = time.process_time()
+    found = short(text)
+    assert time.process_time() - start < 0.5
+    assert found is None or text.startswith(found)
+
+
+def test_an_end_is_looked_for_in_the_beginning() -> None:
+    filler = "very " * 300
+    assert short(f"a {filler} dog, asleep. It rests.") is None
+    assert short(f"a dog, {filler} asleep. It rests.") == "a dog"
+    assert short(f"  A dog, {filler} asleep. It rests.") == "A dog"

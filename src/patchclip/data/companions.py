@@ -2,6 +2,7 @@
 
 import random
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -12,8 +13,10 @@ from patchclip.data.grammar.phrases import parse
 Companion = Callable[[tuple[str, ...], str, random.Random], str | None]
 """(all captions of the image, the chosen one, rng) -> a text that accompanies it; None if there is none."""
 
-_SENTENCE = re.compile(r"[.!?]+(?=\s+[^\sa-z])|[。！？]")
+_SENTENCE = re.compile(r"(?<![.!?])[.!?]+(?=\s+[^\sa-z])|[。！？]")
 _CLAUSE = re.compile(r"[,;:]\s|\s[-–—(]")
+_LONGEST = 1_000
+"""Characters of a caption in which the end of its first sentence or clause is looked for."""
 _SHORTEST_END = 3
 """Letters of a word before a full stop that surely ends a sentence ("St. Mary", "Mr. Fox")."""
 
@@ -63,7 +66,8 @@ class ShortText:
     """The shortest further caption of the image; else the beginning of the caption, up to where a sentence
     or a clause ends, if the grammar of `data/grammar` finds an object in it.
 
-    It has fewer words than the chosen caption, else there is none.
+    The end is looked for in the first 1,000 characters. The short text has fewer words than the chosen
+    caption, else there is none.
     """
 
     def __call__(self, captions: tuple[str, ...], chosen: str, rng: random.Random) -> str | None:
@@ -75,20 +79,23 @@ class ShortText:
 
 
 def _sentence(text: str) -> str | None:
-    for mark in _SENTENCE.finditer(text):
-        found = text[: mark.end()].strip()
-        last = re.search(r"(\w+)\W*$", found)
-        ends = last is not None and (mark[0] in "。！？" or len(last[1]) >= _SHORTEST_END)
-        if ends and text[mark.end() :].strip():
-            return found
+    words = [word.span() for word in re.finditer(r"\w+", text[:_LONGEST])]
+    ends = [stop for _, stop in words]
+    for mark in _SENTENCE.finditer(text, 0, _LONGEST):
+        before = bisect_right(ends, mark.end()) - 1
+        ended = before >= 0 and (mark[0] in "。！？" or words[before][1] - words[before][0] >= _SHORTEST_END)
+        if ended and text[mark.end() :].strip():
+            return text[: mark.end()].strip()
     return None
 
 
 def _clause(text: str) -> str | None:
     """The text before the first comma, dash or the like behind an object."""
-    for mark in _CLAUSE.finditer(text):
-        found = text[: mark.start()].strip()
-        if any(phrase.names_object for phrase in parse(found).phrases):
+    read = text.strip()[:_LONGEST]
+    first = next((phrase.stop for phrase in parse(read).phrases if phrase.names_object), len(read))
+    for mark in _CLAUSE.finditer(read):
+        if mark.start() >= first:
+            found = read[: mark.start()].strip()
             return found if _length(found) < _length(text) else None
     return None
 

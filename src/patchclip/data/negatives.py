@@ -8,6 +8,7 @@ from patchclip.data.grammar.facts import Facts
 from patchclip.data.grammar.false_words import Said
 from patchclip.data.grammar.kinds import CORRUPTIONS, Task
 from patchclip.data.grammar.phrases import parse
+from patchclip.data.grammar.words import lower_words
 from patchclip.data.sets import Choice, Retrieval, Selection
 from patchclip.errors import ConfigError
 from patchclip.registry import closest
@@ -71,8 +72,10 @@ class Negatives:
         rng = generator if isinstance(generator, random.Random) else random.Random(generator)
         task = Task(parse(caption), Said.by([caption, *avoid]), self.facts, rng)
         found = CORRUPTIONS[kind](task)
-        true = {_words(text) for text in (caption, *avoid)}
-        return None if found is None or _words(found) in true else found
+        if found is None:
+            return None
+        # capitals, spaces and punctuation make no caption another one
+        return None if lower_words(found) in {lower_words(text) for text in (caption, *avoid)} else found
 
 
 def negatives(
@@ -114,11 +117,6 @@ def negatives(
             ordered = tuple(choices[image] for image in sorted(choices))
             found.append(Selection(f"{benchmark.name}/generated_{kind}", benchmark.images, ordered, kind))
     return tuple(found)
-
-
-def _words(caption: str) -> tuple[str, ...]:
-    """Without capitals, spaces and punctuation, which make no caption another one."""
-    return tuple(word.lower for word in parse(caption).words)
 
 
 def _read(benchmark: Retrieval, order: Sequence[int]) -> Iterable[str]:

@@ -205,6 +205,20 @@ def corruptor_of(chosen: str, source: PairSource) -> TextCorruptor:
     """The corruptor that `data.negatives` describes; one that learns from captions gets those of the source.
 
     They are those of up to `READ` pairs, spread evenly: the same on every rank.
+    """
+    made = falsifier(chosen, "data.negatives=")
+    if isinstance(made, Fitted):
+        rows = range(0, len(source), max(1, -(-len(source) // READ)))
+        made = made.fitted(text for row in rows for text in source.texts(row))
+    return made
+
+
+def falsifier(chosen: str, setting: str) -> TextCorruptor:
+    """A corruptor whose captions are false.
+
+    Args:
+        chosen: NAME or NAME:key=value;key=value.
+        setting: what the user writes before it, for messages.
 
     Raises:
         ConfigError: it is unknown, or its captions are not false (`false`), as those of `remove`.
@@ -212,12 +226,9 @@ def corruptor_of(chosen: str, source: PairSource) -> TextCorruptor:
     made: TextCorruptor = spec.build("corruptors", chosen)
     if not getattr(made, "false", True):
         raise ConfigError(
-            f"data.negatives={chosen} must make captions false, but it makes them say less, which stays true "
-            "of the image: set data.negatives=hard"
+            f"{setting}{chosen} must make captions false, but it makes them say less, which stays true of the "
+            f"image: set {setting}hard"
         )
-    if isinstance(made, Fitted):
-        rows = range(0, len(source), max(1, -(-len(source) // READ)))
-        made = made.fitted(text for row in rows for text in source.texts(row))
     return made
 
 

@@ -46,6 +46,48 @@ def test_kinds_come_in_a_drawn_order() -> None:
     assert found == {"a green dog chasing a red cat", "a green cat chasing a red dog"}
 
 
+def test_kinds_that_add_come_last() -> None:
+    caption = "a red dog chasing a cat"
+    for found in made(HardCorruptor(), caption):
+        assert found is not None
+        assert len(found.split()) == len(caption.split())
+    assert made(HardCorruptor(("add_obj", "swap_att")), "a red dog") != {None}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "猫がテーブルの上に座っている",
+        "แมวนั่งอยู่บนโต๊ะ",
+        "कुर्सी पर बिल्ली",
+        "חתול על השולחן",
+        "Μια γάτα κάθεται στο τραπέζι",
+        "Кошка",
+        "강아지",
+        "a 猫",
+        "a dog 猫",
+    ],
+)
+def test_other_scripts_are_not_read(text: str) -> None:
+    assert made(HardCorruptor(), text) == {None}
+
+
+def test_english_beside_other_scripts_is_read() -> None:
+    found = made(HardCorruptor(), "a red 車")
+    assert len(found) > 3
+    assert all(str(each).startswith(("a ", "an ")) and str(each).endswith(" 車") for each in found)
+    assert all(str(each).endswith("fé") for each in made(HardCorruptor(("replace_att",)), "a red café"))
+    for each in made(HardCorruptor(), "a cafe\u0301 on a hill"):
+        assert each is None or "cafe\u0301" in each
+
+
+def test_what_stands_in_the_rest_of_a_long_caption_is_not_used() -> None:
+    fitted = HardCorruptor(("replace_obj",)).fitted(["a sofa", "a boat", "a lamp"])
+    text = "a lamp" + " is here" * 200
+    assert made(fitted, text) == {each + " is here" * 200 for each in ("a sofa", "a boat")}
+    assert made(fitted, f"{text} beside a ship") == {"a sofa" + " is here" * 200 + " beside a ship"}
+
+
 def test_it_may_know_the_captions_of_the_set_and_of_the_image() -> None:
     assert isinstance(HardCorruptor(), Avoiding)
     assert isinstance(HardCorruptor(), Fitted)

@@ -2,6 +2,8 @@
 
 import pickle
 import random
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from patchclip import registry
 from patchclip.contracts import TextCorruptor
 from patchclip.data.companions import Corrupted
+from patchclip.data.negatives import KINDS
 
 NAMES = registry.names("corruptors")
 CAPTIONS = (
@@ -29,12 +32,32 @@ CAPTIONS = (
     "a\tb\nc",
     "word " * 60,
 )
+LONG = (
+    "a big red dog runs over the green grass near a small blue house, " * 154,
+    "a red dog on a blue car under " * 334,
+    " ".join(f"w{i}" for i in range(1700)),
+    ", ".join(f"lovely{i}" for i in range(900)),
+    "a b " * 2500,
+    "x,y," * 2500,
+    "walking " * 1250,
+    "A b. " * 2000,
+    "あ" * 10_000,
+    "一只狗,两只猫;" * 1250,
+    "(" * 10_000,
+)
 NOTHING = ("", " ", "\n\t", ".", "- , !", "…")
 
 
 @pytest.fixture(params=NAMES)
 def corruptor(request: pytest.FixtureRequest) -> Any:
     return registry.build("corruptors", request.param)
+
+
+def seconds(function: Callable[[], object]) -> float:
+    """Of the processor; a stall of the machine does not count."""
+    start = time.process_time()
+    function()
+    return time.process_time() - start
 
 
 def plain(text: str) -> str:
@@ -83,6 +106,29 @@ def test_the_generator_decides_alone(corruptor: Any, text: str) -> None:
     random.seed(2)
     again = pickle.loads(pickle.dumps(corruptor))  # noqa: S301
     assert [again.corrupt(text, random.Random(seed)) for seed in range(5)] == first
+
+
+@pytest.mark.parametrize("text", LONG, ids=lambda text: text[:8])
+def test_the_work_for_a_long_caption_is_bounded(corruptor: Any, text: str) -> None:
+    corruptor.corrupt("a dog", random.Random(0))  # reads its word lists
+    assert seconds(lambda: corruptor.corrupt(text, random.Random(0))) < 0.5  # about 0.01
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("text", LONG, ids=lambda text: text[:8])
+def test_every_kind_of_hard_negative_is_bounded(kind: str, text: str) -> None:
+    hard = registry.build("corruptors", "hard", kinds=[kind])
+    hard.corrupt("a dog", random.Random(0))
+    assert seconds(lambda: hard.corrupt(text + kind, random.Random(0))) < 0.5  # about 0.01
+
+
+def test_a_long_caption_keeps_its_rest(corruptor: Any) -> None:
+    text = "A red car behind a green house. " + "It is here, seen by some. " * 100
+    found = corruptor.corrupt(text, random.Random(0))
+    assert found is not None
+    assert found != plain(text)
+    assert found.split()[-300:] == text.split()[-300:]
+    assert found.startswith("A") or found[0].isupper()
 
 
 def test_seeds_differ(corruptor: Any) -> None:

@@ -20,7 +20,8 @@ from patchclip.engine.adapting.captions import (
     judge,
 )
 from patchclip.engine.adapting.settings import Settings
-from patchclip.errors import DataError
+from patchclip.engine.extras import falsifier
+from patchclip.errors import ConfigError, DataError
 from patchclip.evaluation.embedder import Embedder
 from tests.engine.adapting._sets import picture
 from tests.models._tiny import encoder
@@ -145,3 +146,8 @@ def test_a_caption_that_is_nearer_by_rounding_alone_has_not_won() -> None:
     data = Captioned(image, text, nearly, torch.tensor([0, 1]), 0)
     assert float((image * text).sum(1)[0]) > float((image * nearly).sum(1)[0])
     assert judge(data, torch.arange(2), None)[0] == 0.0
+
+
+def test_captions_that_only_say_less_are_no_negatives() -> None:
+    with pytest.raises(ConfigError, match="--negatives remove must make captions false"):
+        falsifier("remove", "--negatives ")

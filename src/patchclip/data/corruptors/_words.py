@@ -14,6 +14,24 @@ Span = tuple[int, int]
 TRIES = 20
 """Draws after which a corruptor takes the first change that there is, or none."""
 
+LONGEST = 1_000
+"""Characters of a text that are changed: a text tower reads no more, and the work stays bounded."""
+
+
+def beginning(text: str) -> tuple[str, str]:
+    """The whole words in the first `LONGEST` characters, at least one, and the rest of the text."""
+    if len(text) <= LONGEST:
+        return text, ""
+    whole = text[:LONGEST].rsplit(None, 1)
+    first = re.search(r"\S+", text)
+    cut = len(whole[0]) if len(whole) == 2 else first.end() if first else len(text)
+    return text[:cut], text[cut:]
+
+
+def joined(found: str | None, rest: str) -> str | None:
+    """A changed beginning with the rest behind it; None where there is no change."""
+    return None if found is None else " ".join([found, *rest.split()])
+
 
 def spans(text: str) -> list[Span]:
     """Where the words of a text are: runs without white space, the punctuation around them left out.

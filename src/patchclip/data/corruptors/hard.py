@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from patchclip.data.corruptors._words import plain
+from patchclip.data.corruptors._words import LONGEST, beginning, joined, plain
 from patchclip.data.grammar import lexicon, nouns
 from patchclip.data.grammar.facts import Facts
 from patchclip.data.grammar.phrases import plural
@@ -27,7 +27,8 @@ _MASS = """
 
 @dataclass(frozen=True)
 class HardCorruptor:
-    """A hard negative by a small grammar of English, of the first kind in a drawn order that fits.
+    """A hard negative by a small grammar of English, of the first kind in a drawn order that fits; kinds that
+    add come after all others.
 
     The kinds: another object, attribute or relation in place of one (`replace_obj`, `replace_att`,
     `replace_rel`), two objects or attributes exchanged (`swap_obj`, `swap_att`), an object or attribute added
@@ -56,7 +57,7 @@ class HardCorruptor:
 
     def fitted(self, captions: Iterable[str]) -> "HardCorruptor":
         """The same corruptor with the nouns and attributes of the captions, as often as they stand there."""
-        return self._with("_facts", Facts.read(captions))
+        return self._with("_facts", Facts.read(beginning(caption)[0] for caption in captions))
 
     def avoiding(self, captions: Sequence[str]) -> "HardCorruptor":
         """The same corruptor for an image of which all these captions are true."""
@@ -65,10 +66,13 @@ class HardCorruptor:
     def corrupt(self, text: str, rng: random.Random) -> str | None:
         """A false caption; None where the grammar finds nothing in the text that it can change."""
         negatives = Negatives(built_in() if self._facts is None else self._facts)
-        for kind in rng.sample(self.kinds, len(self.kinds)):
-            found = negatives.corrupt(text, kind, rng, self._avoid)
-            if found is not None and plain(found) != plain(text):
-                return found
+        head, rest = beginning(text)
+        avoid = (*self._avoid, text) if rest else self._avoid
+        drawn = rng.sample(self.kinds, len(self.kinds))
+        for kind in sorted(drawn, key=lambda each: each.startswith("add_")):
+            found = negatives.corrupt(head, kind, rng, avoid) if len(head) <= LONGEST else None
+            if found is not None and plain(found) != plain(head):
+                return joined(found, rest) if rest else found
         return None
 
     def _with(self, name: str, value: Any) -> "HardCorruptor":

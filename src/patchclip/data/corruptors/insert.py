@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 from functools import lru_cache
 
-from patchclip.data.corruptors._words import TRIES, changed, other, plain, spans
+from patchclip.data.corruptors._words import TRIES, beginning, changed, joined, other, plain, spans
 from patchclip.data.grammar import lexicon, nouns
 from patchclip.errors import ConfigError
 
@@ -37,6 +37,7 @@ class InsertCorruptor:
 
     def corrupt(self, text: str, rng: random.Random) -> str | None:
         """The text with foreign words; None for one without words, or that holds the whole vocabulary."""
+        text, rest = beginning(text)
         places = spans(text)
         said = {plain(text[start:stop]) for start, stop in places}
         known = self.words or vocabulary()
@@ -49,7 +50,8 @@ class InsertCorruptor:
         for word in usable[: rng.randint(1, self.most)]:
             place = rng.choice(ends)
             edits[place] = edits.get(place, "") + (f" {word}" if place == len(text) else f"{word} ")
-        return other(text, [changed(text, [(place, place, new) for place, new in edits.items()])])
+        made = changed(text, [(place, place, new) for place, new in edits.items()])
+        return joined(other(text, [made]), rest)
 
 
 @lru_cache(maxsize=1)

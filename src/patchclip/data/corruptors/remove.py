@@ -3,8 +3,9 @@
 import random
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
-from patchclip.data.corruptors._words import changed, check_longest, other, pieces, spans
+from patchclip.data.corruptors._words import beginning, changed, check_longest, joined, other, pieces, spans
 
 
 @dataclass(frozen=True)
@@ -23,18 +24,21 @@ class RemoveCorruptor:
     """
 
     longest: int = 3
+    false: ClassVar[bool] = False
+    """What is left of a true caption is true: no negative of its image."""
 
     def __post_init__(self) -> None:
         check_longest(self.longest)
 
     def corrupt(self, text: str, rng: random.Random) -> str | None:
         """The text without the run; None for fewer than two words."""
+        text, rest = beginning(text)
         places = spans(text)
         if len(places) < 2:
             return None
         first, stop = pieces(len(places), min(self.longest, len(places) - 1), rng)
         left = _closed(changed(text, [(places[first][0], places[stop - 1][1], "")]))
-        return other(text, [left[:1].upper() + left[1:] if text[:1].isupper() else left])
+        return joined(other(text, [left[:1].upper() + left[1:] if text[:1].isupper() else left]), rest)
 
 
 def _closed(text: str) -> str:

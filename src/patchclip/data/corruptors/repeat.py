@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass
 
-from patchclip.data.corruptors._words import changed, check_longest, other, pieces, spans
+from patchclip.data.corruptors._words import beginning, changed, check_longest, joined, other, pieces, spans
 from patchclip.errors import ConfigError
 
 
@@ -33,6 +33,7 @@ class RepeatCorruptor:
 
     def corrupt(self, text: str, rng: random.Random) -> str | None:
         """The text with a run repeated; None for a text without words."""
+        text, rest = beginning(text)
         places = spans(text)
         if not places:
             return None
@@ -42,7 +43,7 @@ class RepeatCorruptor:
         where = [rng.choice(ends) for _ in range(rng.randint(1, self.times))]
         counts = {place: where.count(place) for place in where}
         edits = [(place, place, _put(run, count, place == len(text))) for place, count in counts.items()]
-        return other(text, [changed(text, edits, False)])
+        return joined(other(text, [changed(text, edits, False)]), rest)
 
 
 def _put(run: str, count: int, at_end: bool) -> str:

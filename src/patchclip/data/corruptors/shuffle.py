@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass
 
-from patchclip.data.corruptors._words import TRIES, changed, other, spans
+from patchclip.data.corruptors._words import TRIES, beginning, changed, joined, other, spans
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class ShuffleCorruptor:
 
     def corrupt(self, text: str, rng: random.Random) -> str | None:
         """The words in another order; None for fewer than two different ones."""
+        text, rest = beginning(text)
         places = spans(text)
         words = [text[start:stop] for start, stop in places]
         if len({word.casefold() for word in words}) < 2:
@@ -27,4 +28,5 @@ class ShuffleCorruptor:
             return changed(text, [(*place, word) for place, word in zip(places, order, strict=True)], False)
 
         drawn = (ordered(rng.sample(words, len(words))) for _ in range(TRIES))
-        return other(text, drawn) or other(text, (ordered(words[i:] + words[:i]) for i in range(len(words))))
+        turned = (ordered(words[i:] + words[:i]) for i in range(min(len(words), TRIES)))
+        return joined(other(text, drawn) or other(text, turned), rest)

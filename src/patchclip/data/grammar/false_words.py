@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from patchclip.data.grammar import lexicon, nouns
-from patchclip.data.grammar.phrases import kinds, parse, stem
+from patchclip.data.grammar.phrases import kinds, stem
+from patchclip.data.grammar.words import lower_words
 
 _ANIMALS = frozenset(map(stem, nouns.ANIMALS))
 _PEOPLE = frozenset(map(stem, nouns.PEOPLE))
@@ -54,11 +55,7 @@ class Said:
     @classmethod
     def by(cls, captions: Iterable[str]) -> "Said":
         """Reads the captions of an image."""
-        texts = tuple(" " + " ".join(word.lower for word in parse(text).words) + " " for text in captions)
-        words = frozenset(word for text in texts for word in text.split())
-        stems = {stem(word) for word in words}
-        related = frozenset(stems.union(*(_RELATED.get(each, ()) for each in stems)))
-        return cls(texts, words, related, related - _ROLES | stems)
+        return _said(tuple(captions))
 
     def mentions(self, phrase: str) -> bool:
         """Whether one of the captions holds these lower-case words in a row."""
@@ -77,6 +74,15 @@ class Said:
         return not any(self.words & group for group in groups)
 
 
+@lru_cache(maxsize=64)
+def _said(captions: tuple[str, ...]) -> Said:
+    texts = tuple(f" {' '.join(lower_words(text))} " for text in captions)
+    words = frozenset(word for text in texts for word in text.split())
+    stems = {stem(word) for word in words}
+    related = frozenset(stems.union(*(_RELATED.get(each, ()) for each in stems)))
+    return Said(texts, words, related, related - _ROLES | stems)
+
+
 def _contains(word: str, part: str) -> bool:
     """Whether a word is made of another one: "sheepdog", "doghouse"; of people the lists tell ("woman")."""
     if word in _PEOPLE and part in _PEOPLE:
@@ -84,6 +90,7 @@ def _contains(word: str, part: str) -> bool:
     return len(part) > 2 and (word.endswith(part) or (len(part) > 3 and part in word))
 
 
+@lru_cache(maxsize=4096)
 def differ(first: str, second: str) -> bool:
     """Whether two nouns name things that cannot be taken for each other."""
     return Said.by([first]).allows_noun(second)

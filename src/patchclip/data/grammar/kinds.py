@@ -28,6 +28,9 @@ _STILL = {
 }
 """What follows somebody who does not move."""
 
+_MOST_PAIRED = 40
+"""Phrases of a caption of which every two are compared."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -128,11 +131,12 @@ def swap_obj(task: Task) -> str | None:
 
 def swap_att(task: Task) -> str | None:
     """Two attributes of one kind exchanged between two objects."""
-    phrases = [each for each in task.caption.phrases if each.names_object]
+    phrases = [each for each in task.caption.phrases if each.names_object and each.attributes][:_MOST_PAIRED]
     pairs = []
     for i, one in enumerate(phrases):
+        own = {kind for word in one.attributes for kind in kinds(word.lower)}
         for other in phrases[i + 1 :]:
-            for kind in lexicon.ATTRIBUTES:
+            for kind in (each for each in lexicon.ATTRIBUTES if each in own):
                 mine, theirs = _only(one, kind), _only(other, kind)
                 if kind == "colour" and "person" in (nature(one.noun), nature(other.noun)):
                     continue

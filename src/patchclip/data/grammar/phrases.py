@@ -13,8 +13,8 @@ from functools import lru_cache
 
 from patchclip.data.grammar import lexicon
 from patchclip.data.grammar.relations import INFLECTED, NOUNS_IN_ING, OPPOSITES
+from patchclip.data.grammar.words import Word, is_latin, words_of
 
-_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _ADJECTIVE = re.compile(r"..(?:al|ous|ful|less|ive|ic|ish|able|ible|ular)$")
 _MOST_HEAD = 3
 _RELATIONS = {
@@ -27,19 +27,6 @@ _KINDS: dict[str, tuple[str, ...]] = {
     for group in groups
     for word in group
 }
-
-
-@dataclass(frozen=True)
-class Word:
-    """A word and where it stands in its caption."""
-
-    text: str
-    start: int
-    stop: int
-
-    @property
-    def lower(self) -> str:
-        return self.text.lower()
 
 
 @dataclass(frozen=True)
@@ -125,7 +112,7 @@ def kinds(word: str) -> tuple[str, ...]:
 @lru_cache(maxsize=4096)
 def parse(text: str) -> Caption:
     """Finds the phrases and relations of a caption."""
-    words = tuple(Word(found[0], found.start(), found.end()) for found in _WORD.finditer(text))
+    words = words_of(text)
     reading = Caption(text, words, (), ())
     phrases, relations = [], []
     i = 0
@@ -285,7 +272,7 @@ def _doubtful(body: tuple[Word, ...], head: tuple[Word, ...], before: str, after
     noun = head[-1].lower
     adjective = _ADJECTIVE.search(noun) and noun not in lexicon.NOUNS_LIKE_ADJECTIVES
     odd = bool(adjective) or any(
-        not word.text.replace("-", "").isalpha() or len(word.text) < 2 for word in head
+        not is_latin(word.text.replace("-", "")) or len(word.text) < 2 for word in head
     )
     bare = _modifies(noun) and noun not in lexicon.NOUNS_TOO
     open_end = after in INFLECTED and INFLECTED[after][1] == 0 and not plural(noun)

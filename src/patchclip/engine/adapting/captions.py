@@ -23,6 +23,7 @@ from patchclip.data.sets import Retrieval
 from patchclip.embeddings.linear_map import LinearMap
 from patchclip.engine.adapting.result import Adaptation, Row
 from patchclip.engine.adapting.settings import CAPTIONS, Settings
+from patchclip.engine.extras import falsifier
 from patchclip.errors import DataError
 from patchclip.evaluation._metrics import COSINE_TIE, matched_ranks, share_within
 from patchclip.evaluation.embedder import Embedder
@@ -120,7 +121,7 @@ def embed_captioned(embedder: Embedder, found: Retrieval, settings: Settings) ->
         ConfigError: an unknown corruptor.
         DataError: no caption with a false one.
     """
-    corruptor = spec.build("corruptors", settings.negatives)
+    corruptor = falsifier(settings.negatives, "--negatives ")
     numbers = torch.arange(len(found))
     if settings.pairs:
         drawn = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))
