@@ -226,8 +226,8 @@ def falsifier(chosen: str, setting: str) -> TextCorruptor:
     made: TextCorruptor = spec.build("corruptors", chosen)
     if not getattr(made, "false", True):
         raise ConfigError(
-            f"{setting}{chosen} must make captions false, but it makes them say less, which stays true of the "
-            f"image: set {setting}hard"
+            f"{setting}{chosen} must make captions false, but it makes them say less, which stays true of "
+            f"the image: set {setting}hard"
         )
     return made
 
