@@ -4,6 +4,7 @@ import ast
 import importlib
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ def test_the_readme_is_short() -> None:
 
 
 @pytest.fixture
-def guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+def guide(tmp_path: Path) -> Iterator[dict[str, Any]]:
     """The masker of CONTRIBUTING.md, standing in the folder of maskers; and its test's names."""
     method, test = fences(ROOT / "CONTRIBUTING.md", "python")
     (tmp_path / "extra").mkdir()
@@ -136,7 +137,8 @@ def guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
     exec(compile(test, "CONTRIBUTING.md", "exec"), namespace)
     yield namespace
     masking.__path__[:] = folders
-    monkeypatch.delitem(importlib.import_module("sys").modules, "patchclip.masking.center", raising=False)
+    sys.modules.pop("patchclip.masking.center", None)
+    importlib.invalidate_caches()
 
 
 def test_the_masker_of_the_guide_works(guide: dict[str, Any]) -> None:
