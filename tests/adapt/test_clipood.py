@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from patchclip.adapt.methods.clipood import CLIPood, margin_logits
 from patchclip.contracts import TowerAdapter
-from patchclip.errors import ConfigError, TowerError, TrainingError
+from patchclip.errors import ConfigError, TowerError
 from tests.adapt._labelled import (
     KINDS,
     Pictures,
@@ -191,30 +191,6 @@ class Row(nn.Module):
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         return F.one_hot(tokens[:, 0], 4).to(self.visual.weight.dtype)
-
-
-class Failing(Pictures):
-    def pixels(self, rows: Any) -> Tensor:
-        if 3 in rows:
-            raise KeyboardInterrupt
-        return super().pixels(rows)
-
-
-def test_an_interrupted_model_is_as_it_was() -> None:
-    model = model_of("native").train()
-    shots, before = shots_of(model), state(model)
-    with as_it_was(model), pytest.raises(KeyboardInterrupt):
-        small().fit(model, Failing(shots.images, shots.labels), prompts(), generator())
-    assert changed(model, before) == set()
-
-
-def test_images_that_are_not_finite_are_told_and_change_nothing() -> None:
-    model = model_of("native")
-    shots, before = shots_of(model), state(model)
-    shots.images[2, 0, 0, 0] = math.nan
-    with as_it_was(model), pytest.raises(TrainingError, match="is nan at step"):
-        small().fit(model, shots, prompts(), generator())
-    assert changed(model, before) == set()
 
 
 def test_progress_counts_to_the_last_step() -> None:
