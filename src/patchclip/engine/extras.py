@@ -153,7 +153,10 @@ def check_wants(config: TrainConfig, loss: Any) -> None:
             f"(Known: {', '.join(sorted(KNOWN))}): call it from Python"
         )
     if wants and chooses(config, "head"):
-        raise ConfigError(f"loss.name={name} wants {', '.join(wants)}, which a head is not trained with")
+        raise ConfigError(
+            f"loss.name={name} wants {', '.join(wants)}, which a head is not trained with: take "
+            "loss.name=pacl, or head.name=null to train the towers"
+        )
     if config.train.views > 1 and not trait(loss, "unit_length", True):
         raise ConfigError(
             f"train.views={config.train.views}, but loss.name={name} takes embeddings that are not of unit "
